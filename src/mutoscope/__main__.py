@@ -1,0 +1,6 @@
+"""`python -m mutoscope` is the command `mutoscope`."""
+
+from mutoscope.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What an engine is, and the table of the engines there are.
+
+An engine turns a request and its decoded images into Steps and Frames; it knows nothing of tasks, rows, files, HTTP or
+mp4. It yields and never calls back: whoever drives the generator owns progress, cancel, time-outs and the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mutoscope.tasks import VideoRequest
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One decoded reference: upright, sRGB, (height, width, 3) or, when it has transparency, (height, width, 4) uint8.
+
+    Alpha is straight, not premultiplied.
+    """
+
+    pixels: Pixels
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.pixels.shape[2] == 4
+
+    def rgb(self) -> Pixels:
+        """(height, width, 3): transparency composited on white, the padding colour the model was trained with."""
+        if not self.has_alpha:
+            return self.pixels
+        alpha = self.pixels[..., 3:].astype(np.uint16)
+        over = self.pixels[..., :3] * alpha + 255 * (255 - alpha)
+        return ((over + 127) // 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A piece of work is done: `stage` in a word a person understands, `progress` of the whole, 0 to 1."""
+
+    stage: str
+    progress: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """The next frames of the video, in order: (count, height, width, 3) RGB uint8; `progress` as in Step."""
+
+    pixels: Pixels
+    progress: float
+
+
+class Engine(Protocol):
+    """The contract. `name` is what responses and metadata carry; `version` names weights and code for the receipt.
+
+    `longest_side` bounds the decoded references in pixels (None: as they are), so that an engine that never needs
+    more does not pay for it.
+    """
+
+    name: str
+    version: str
+    longest_side: int | None
+
+    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
+        """Yield Steps and, in all, exactly `request.num_frames` frames of `request.size`.
+
+        The same request and images give the same frames. Raises TaskError for what the caller can mend; anything
+        else is a fault of ours. Closing the generator ends the work and frees what it holds.
+        """
+        ...
+
+
+ENGINES: dict[str, tuple[str, str]] = {
+    "animatic": ("mutoscope.engines.animatic", "Animatic"),
+}
+"""Engine name → (module, class); a module is imported when its engine is first loaded."""
+
+
+def load(name: str) -> Engine:
+    """The engine called `name`, its networks ready. Raises KeyError for a name that is not in ENGINES."""
+    module, attribute = ENGINES[name]
+    engine: Engine = getattr(import_module(module), attribute)()
+    return engine

@@ -1,0 +1,136 @@
+"""The domain's own words: what is asked for, what becomes of it, and how it can go wrong.
+
+Pure: nothing here knows a database, HTTP, an engine or a file, and nothing of ours is imported. The words of a wire
+dialect (`created`, `completed`, ...) are not known here either; `api/wavespeed.py` translates.
+
+A task's states and the only moves between them:
+
+            add                 claim                  finish
+    (none) ─────▶ queued ─────────────────▶ running ─────────▶ succeeded
+                    ▲  │                      │  │
+                    │  │ cancel     give_back │  │ finish with a TaskError,
+                    │  ▼                      │  │ or attempts used up
+                    │ canceled ◀──────────────┤  └────────────▶ failed
+                    │        cancel, at the   │
+                    └──────── next step ──────┘
+
+Terminal is terminal: nothing leaves succeeded, failed or canceled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+FPS = 24
+MAX_SEED = 2**63 - 1
+
+Shape = Literal["16:9", "9:16", "1:1"]
+
+SIZES: dict[Shape, tuple[int, int]] = {"16:9": (1280, 720), "9:16": (720, 1280), "1:1": (960, 960)}
+"""Width and height in pixels of each shape's video (16:9 → 1280×720, ...)."""
+
+
+class Status(StrEnum):
+    """Where a task stands. See the picture above."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (Status.SUCCEEDED, Status.FAILED, Status.CANCELED)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRequest:
+    """What an engine is asked to make: already validated, free of any dialect.
+
+    `images` are the references as they were sent (URLs or data URIs), 1 to 4 of them; `duration` is in seconds.
+    """
+
+    prompt: str
+    images: tuple[str, ...]
+    aspect_ratio: Shape = "16:9"
+    duration: int = 5
+    seed: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the video in pixels."""
+        return SIZES[self.aspect_ratio]
+
+    @property
+    def num_frames(self) -> int:
+        """24 per second and one more, as the model counts (its latents hold 4 frames each, after the first)."""
+        return FPS * self.duration + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One request and what has become of it: a row of `tasks`, read."""
+
+    id: str
+    seq: int
+    key_id: str
+    model: str
+    engine: str
+    request: VideoRequest
+    status: Status
+    created_at: datetime
+    attempt: int = 0
+    progress: float = 0.0
+    stage: str = ""
+    cancel_requested: bool = False
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: str = ""
+    error_code: int = 0
+    output: str | None = None
+    poster: str | None = None
+    timings: dict[str, int] = field(default_factory=dict)
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+class TaskError(Exception):
+    """A failure that belongs to the task, told to its owner and never tried again.
+
+    The message is one sentence that a person can act on; `code` is the number that clients know.
+
+    * TaskError (1403)
+      + ReferenceUnusableError (1402) a reference could not be fetched or read
+      + InvalidRequestError (1401)    the engine can't render what is asked
+      + AttemptsUsedUpError (1406)    it was tried as often as allowed
+      + EngineUnavailableError (5003)  no worker has what the task needs
+    """
+
+    code = 1403
+
+
+class ReferenceUnusableError(TaskError):
+    """A reference image can't be fetched, is too large, or is no picture; names which one and why."""
+
+    code = 1402
+
+
+class InvalidRequestError(TaskError):
+    """The engine can't render what is asked, though the request was well formed."""
+
+    code = 1401
+
+
+class AttemptsUsedUpError(TaskError):
+    """The task was tried as often as allowed."""
+
+    code = 1406
+
+
+class EngineUnavailableError(TaskError):
+    """No engine here can render this model."""
+
+    code = 5003
