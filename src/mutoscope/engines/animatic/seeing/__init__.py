@@ -1,0 +1,115 @@
+"""Seeing: what the animatic makes out in one reference, from pixels to a Cutout.
+
+`networks` look, `region` decides which pixels are the subject, `matte` finds its edge and colours, `plate` fills the
+background. Nothing here knows the prompt, the other references or the film.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mutoscope.engines import Image, Pixels
+from mutoscope.engines.animatic.cutout import Box, Cutout, Edge
+from mutoscope.engines.animatic.seeing.matte import soft_matte, spread_colours
+from mutoscope.engines.animatic.seeing.networks import Face, Networks, load_networks, saliency_weights
+from mutoscope.engines.animatic.seeing.plate import fill_behind
+from mutoscope.engines.animatic.seeing.region import find_region
+
+__all__ = ["Networks", "load_networks", "saliency_weights", "see"]
+
+NEUTRAL = 236
+"""The grey of the plate behind a caller's own cut-out: a studio's sweep."""
+
+
+def see(image: Image, networks: Networks | None = None) -> Cutout:
+    """The reference, understood: any size, any aspect, colour or grey, with transparency or without.
+
+    `networks` are this process's unless given. The same image gives the same bytes. Never raises for a picture's
+    content: what can't be made out is a scene.
+    """
+    networks = networks or load_networks()
+    rgb = np.ascontiguousarray(image.rgb())
+    if image.has_alpha and image.pixels[..., 3].min() < 255 and image.pixels[..., 3].max() > 127:
+        return _see_own_cutout(image, rgb, networks)
+    region = find_region(rgb, networks)
+    faces = _boxes(region.faces, rgb)
+    if region.mask is None:
+        return _scene(rgb, faces)
+    alpha = soft_matte(rgb, region.mask)
+    if alpha.max() <= 127:
+        return _scene(rgb, faces)
+    subject = np.dstack([spread_colours(rgb, alpha), alpha])
+    return Cutout(
+        kind=region.kind,
+        rgb=rgb,
+        subject=subject,
+        box=_box(alpha),
+        plate=fill_behind(rgb, alpha),
+        faces=faces,
+        cropped=_cropped(alpha),
+        transparent=False,
+    )
+
+
+def _see_own_cutout(image: Image, rgb: Pixels, networks: Networks) -> Cutout:
+    """The caller has cut the subject out already: their alpha is kept to the byte."""
+    alpha = image.pixels[..., 3]
+    faces = _boxes([face for face in networks.faces(rgb)[0] if face.score >= 0.6], rgb)
+    return Cutout(
+        kind="person" if faces else "object",
+        rgb=rgb,
+        subject=np.ascontiguousarray(image.pixels),
+        box=_box(alpha),
+        plate=np.full_like(rgb, NEUTRAL),
+        faces=faces,
+        cropped=_cropped(alpha),
+        transparent=True,
+    )
+
+
+def _scene(rgb: Pixels, faces: tuple[Box, ...]) -> Cutout:
+    height, width = rgb.shape[:2]
+    return Cutout(
+        kind="scene",
+        rgb=rgb,
+        subject=None,
+        box=Box(0, 0, width, height),
+        plate=rgb,
+        faces=faces,
+        cropped=frozenset(),
+        transparent=False,
+    )
+
+
+def _box(alpha: NDArray[np.uint8]) -> Box:
+    """The half-open box of alpha > 0.5, which there must be."""
+    solid = alpha > 127
+    ys, xs = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
+    return Box(int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1)
+
+
+def _boxes(faces: tuple[Face, ...] | list[Face], rgb: Pixels) -> tuple[Box, ...]:
+    """Faces as boxes inside the picture, largest first."""
+    height, width = rgb.shape[:2]
+    boxes = [
+        Box(
+            max(0, round(face.x)),
+            max(0, round(face.y)),
+            min(width, round(face.x + face.width)),
+            min(height, round(face.y + face.height)),
+        )
+        for face in faces
+    ]
+    return tuple(sorted((b for b in boxes if b.width > 0 and b.height > 0), key=lambda b: -b.width * b.height))
+
+
+def _cropped(alpha: NDArray[np.uint8]) -> frozenset[Edge]:
+    """The edges along which the subject runs out of the picture: more than a touch, which a round thing may make."""
+    sides: dict[Edge, NDArray[np.uint8]] = {
+        "left": alpha[:, 0],
+        "top": alpha[0],
+        "right": alpha[:, -1],
+        "bottom": alpha[-1],
+    }
+    return frozenset(edge for edge, line in sides.items() if np.count_nonzero(line > 127) > 0.02 * line.size)

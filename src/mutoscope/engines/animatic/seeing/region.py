@@ -1,0 +1,190 @@
+"""Which pixels are the subject: the networks' maps, brought together and cut along the picture's own edges.
+
+Works small (384 pixels) and answers yes or no for every pixel. Soft edges, hair and colours are `matte`'s; what lies
+behind is `plate`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mutoscope.engines import Pixels
+from mutoscope.engines.animatic.cutout import Kind
+from mutoscope.engines.animatic.seeing.networks import Face, Map, Networks
+
+Mask = NDArray[np.uint8]
+"""0 or 255."""
+
+SIDE = 384
+MODEL_SIDE = 160
+LEAST_AREA = 0.05
+"""An object smaller than this share of the picture is part of a scene."""
+LEAST_PERSON = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The subject at working size. `mask` is None for a scene; `faces` in pixels of the whole picture."""
+
+    kind: Kind
+    mask: Mask | None
+    faces: tuple[Face, ...]
+
+
+def find_region(rgb: Pixels, networks: Networks) -> Region:
+    """The subject of `rgb` (h, w, 3), or a scene when nothing stands out."""
+    small = _fit(rgb, SIDE)
+    far, near = networks.faces(rgb)
+    persons = _onto(networks.persons(rgb), small)
+    faces = tuple(f for f in far if f.score >= 0.6 and _mean_in(persons, f, rgb) > 0.5)
+    if not faces:
+        faces = tuple(f for f in near if _fills(f, rgb) and _mean_in(persons, f, rgb) > 0.85)[:1]
+    saliency = networks.saliency(rgb)
+    salient = _colour_contrast(small) if saliency is None else _onto(saliency, small)
+    prior = _prior(persons, salient, bool(faces), saliency is None)
+    if prior is None:
+        return Region("scene", None, ())
+    mask = _cut(small, prior)
+    least = LEAST_PERSON if faces else LEAST_AREA
+    if mask is None or np.count_nonzero(mask) < least * mask.size:
+        return Region("scene", None, faces)
+    return Region("person" if faces else "object", mask, faces)
+
+
+def _prior(persons: Map, salient: Map, has_face: bool, guessed: bool) -> Map | None:
+    """How likely each pixel is the subject's, 0 to 1, before its colour is looked at; None when nothing stands out."""
+    floor, top = (float(v) for v in np.percentile(salient, (10, 99.5)))
+    stands_out = top - floor > 0.3 and top > 0.7
+    if not stands_out and not has_face:
+        return None
+    salient = np.clip((salient - floor) / max(top - floor, 0.3), 0, 1)
+    if has_face:
+        # What a person holds or wears is the person's: strong saliency joins in, weak does not.
+        return np.maximum(persons, np.where(salient > 0.6, salient, 0) * (0 if guessed else 1))
+    person = persons > 0.5
+    agrees = person.any() and float(salient[person].mean()) > 0.6
+    return np.maximum(salient, persons) if agrees and not guessed else salient
+
+
+def _cut(small: Pixels, prior: Map) -> Mask | None:
+    """GrabCut (Rother et al. 2004) in the band where the prior is unsure; None when nothing is left."""
+    threshold = _otsu(prior)
+    likely = np.where(prior > threshold, 255, 0).astype(np.uint8)
+    if not likely.any():
+        return None
+    side = max(small.shape[:2])
+    inner = cv2.erode(likely, _disc(side * 0.025))
+    outer = cv2.dilate(np.where(prior > threshold * 0.6, 255, 0).astype(np.uint8), _disc(side * 0.025))
+    labels = np.full(likely.shape, cv2.GC_PR_BGD, np.uint8)
+    labels[likely > 0] = cv2.GC_PR_FGD
+    labels[(inner > 0) & (prior > min(0.9, threshold * 1.25))] = cv2.GC_FGD
+    labels[outer == 0] = cv2.GC_BGD
+    labels = _grab(small, labels)
+    mask = np.where((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)
+    return _tidy(mask, prior, threshold)
+
+
+def _grab(small: Pixels, labels: Mask) -> Mask:
+    """`labels` with the unsure pixels decided.
+
+    The colour models are learnt on a thumbnail: k-means over every pixel would take longer than the cut itself.
+    """
+    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
+    scale = min(1.0, MODEL_SIDE / max(small.shape[:2]))
+    size = tuple(max(1, round(side * scale)) for side in small.shape[1::-1])
+    thumbnail = cv2.resize(small, size, interpolation=cv2.INTER_AREA)
+    first = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    unsure = (labels == cv2.GC_PR_BGD) | (labels == cv2.GC_PR_FGD)
+    is_fore = (first & 1) == 1
+    if not unsure.any() or is_fore.sum() < 8 or (~is_fore).sum() < 8:
+        return labels
+    cv2.setRNGSeed(1)  # GrabCut's k-means draws from OpenCV's generator: the same picture must give the same cut
+    cv2.grabCut(thumbnail, first, None, background, foreground, 1, cv2.GC_INIT_WITH_MASK)
+    labels = labels.copy()
+    cv2.grabCut(small, labels, None, background, foreground, 1, cv2.GC_EVAL)
+    return labels
+
+
+def _tidy(mask: Mask, prior: Map, threshold: float) -> Mask | None:
+    """The mask without crumbs, stray islands and pinholes."""
+    side = max(mask.shape)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(side * 0.004))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(side * 0.006))
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count < 2:
+        return None
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    sure = np.bincount(parts.ravel(), weights=prior.ravel(), minlength=count)[1:] / areas
+    kept = 1 + np.flatnonzero((areas >= 0.08 * areas.max()) & ((sure > threshold) | (areas == areas.max())))
+    mask = np.where(np.isin(parts, kept), 255, 0).astype(np.uint8)
+    return _fill_holes(mask, prior, threshold)
+
+
+def _fill_holes(mask: Mask, prior: Map, threshold: float) -> Mask:
+    """Background pieces that touch no border are filled when they are small, or when the prior holds them likely."""
+    area = np.count_nonzero(mask)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(255 - mask, connectivity=4)
+    sums = np.bincount(parts.ravel(), weights=prior.ravel(), minlength=count)
+    filled = mask.copy()
+    height, width = mask.shape
+    for part in range(1, count):
+        x, y, w, h, size = (int(v) for v in stats[part])
+        if x == 0 or y == 0 or x + w == width or y + h == height:
+            continue
+        if size < 0.01 * area or sums[part] / size > threshold:
+            filled[parts == part] = 255
+    return filled
+
+
+def _colour_contrast(small: Pixels) -> Map:
+    """A stand-in for the saliency network: how unlike the picture's border each pixel is, favouring the middle."""
+    lab = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), (0, 0), 2).astype(np.float32)
+    height, width = lab.shape[:2]
+    edge = max(1, round(min(height, width) * 0.04))
+    border = np.concatenate([part.reshape(-1, 3) for part in (lab[:edge], lab[-edge:], lab[:, :edge], lab[:, -edge:])])
+    spread = np.cov(border.T) + np.eye(3) * 20
+    away = lab - border.mean(axis=0)
+    distance = np.sqrt(np.einsum("hwi,ij,hwj->hw", away, np.linalg.inv(spread), away))
+    ys, xs = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
+    centred = np.exp(-(xs**2 + ys**2) / 0.8)
+    return (np.clip(distance / 4, 0, 1) * centred**0.5).astype(np.float32)
+
+
+def _otsu(prior: Map) -> float:
+    level, _ = cv2.threshold((prior * 255).astype(np.uint8), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return float(np.clip(level / 255, 0.25, 0.5))
+
+
+def _mean_in(field: Map, face: Face, rgb: Pixels) -> float:
+    """The mean of `field`, which covers the picture `rgb`, inside a face of that picture."""
+    down, across = field.shape[0] / rgb.shape[0], field.shape[1] / rgb.shape[1]
+    x0, x1 = max(0, int(face.x * across)), int(np.ceil((face.x + face.width) * across))
+    y0, y1 = max(0, int(face.y * down)), int(np.ceil((face.y + face.height) * down))
+    inside = field[y0 : max(y1, 0), x0 : max(x1, 0)]
+    return float(inside.mean()) if inside.size else 0.0
+
+
+def _fills(face: Face, rgb: Pixels) -> bool:
+    return face.width * face.height > 0.3 * rgb.shape[0] * rgb.shape[1]
+
+
+def _fit(rgb: Pixels, side: int) -> Pixels:
+    """`rgb` with its longest side at most `side`."""
+    height, width = rgb.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return rgb
+    return cv2.resize(rgb, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+
+
+def _onto(field: Map, picture: Pixels) -> Map:
+    return np.clip(cv2.resize(field, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
+
+
+def _disc(radius: float) -> Mask:
+    reach = max(1, round(radius))
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
