@@ -1,0 +1,86 @@
+"""References → images: what a caller sent (a URL, a data URI, an uploaded file) becomes upright sRGB pixels.
+
+Knows no task, row, engine or setting's name. Nothing is cached and nothing is kept under a name, so two users' files
+can't meet. `fetch.py` speaks HTTP, `decode.py` makes pixels; here is who is asked what, and whose fault it is.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import unquote_to_bytes
+
+from mutoscope.engines import Image
+from mutoscope.references.decode import DecodeError, decode
+from mutoscope.references.fetch import FetchError, Resolver, get, parse
+from mutoscope.references.limits import Limits
+from mutoscope.tasks import ReferenceUnusableError
+
+__all__ = ["Limits", "fetch_images"]
+
+
+def fetch_images(
+    references: Sequence[str],
+    limits: Limits,
+    *,
+    open_upload: Callable[[str], bytes | None],
+    longest_side: int | None,
+    resolve: Resolver | None = None,
+) -> Iterator[Image]:
+    """Yield the image of each reference, in order, as each is ready.
+
+    `open_upload(url)` is asked first about every http(s) URL and returns the file's bytes where the URL is a valid link
+    to an upload of our own, else None. Images are no longer than `longest_side` pixels (None: as they are). `resolve`
+    stands in for the system's name resolution. Raises ReferenceUnusableError, which names the reference and the reason.
+    """
+    for index, reference in enumerate(references, 1):
+        deadline = time.monotonic() + limits.timeout_seconds
+        origin = ""
+        try:
+            if reference[:5].lower() == "data:":
+                origin = "data URI"
+                data = _open_data_uri(reference, limits)
+            elif (upload := open_upload(reference)) is not None:
+                origin, data = "upload", upload
+            else:
+                origin = parse(reference).host
+                data = get(
+                    reference,
+                    max_bytes=limits.max_bytes,
+                    max_redirects=limits.max_redirects,
+                    deadline=deadline,
+                    allow_networks=limits.allow_networks,
+                    resolve=resolve,
+                )
+            if len(data) > limits.max_bytes:
+                raise FetchError(_too_large(limits))
+            pixels = decode(data, limits, longest_side=longest_side, deadline=deadline)
+        except (FetchError, DecodeError) as error:
+            subject = f"Image {index} ({origin})" if origin else f"Image {index}"
+            raise ReferenceUnusableError(f"{subject}: {error}.") from error
+        yield Image(pixels)
+
+
+def _open_data_uri(uri: str, limits: Limits) -> bytes:
+    """The bytes in a base64 `data:` URI, its media type ignored (often wrong or missing). Raises FetchError."""
+    header, comma, payload = uri[5:].partition(",")
+    if not comma or "base64" not in re.split(r"[;\s]+", header.lower()):
+        raise FetchError("it is not base64; a data URI must begin like data:image/png;base64")
+    # Four characters hold three bytes; a third more allows for line breaks and escapes.
+    if len(payload) > limits.max_bytes * 2:
+        raise FetchError(_too_large(limits))
+    encoded = re.sub(rb"\s+", b"", unquote_to_bytes(payload)).rstrip(b"=").translate(_FROM_URL_SAFE)
+    try:
+        return b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+    except binascii.Error:
+        raise FetchError("its base64 is broken; was the data URI cut short?") from None
+
+
+def _too_large(limits: Limits) -> str:
+    return f"the file is larger than {limits.max_bytes / 2**20:.3g} MB"
+
+
+_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
