@@ -49,7 +49,8 @@ def main(max_pixels: int, min_side: int, longest_side: int, seconds: int) -> Non
     """Read, judge, answer. `longest_side` 0 leaves the picture's size as it is."""
     answer = sys.stdout.buffer
     # A picture is held at 4 bytes a pixel, and decoder, conversion and result hold a few of them at once.
-    _confine(memory_bytes=2**29 + max_pixels * 32, seconds=seconds)
+    # No file can be written (FSIZE).
+    _confine(AS=2**29 + max_pixels * 32, CPU=seconds, CORE=0, FSIZE=0, NOFILE=32)
     try:
         data = sys.stdin.buffer.read()
         image = _upright_rgb(data, max_pixels, min_side, longest_side)
@@ -65,21 +66,12 @@ def main(max_pixels: int, min_side: int, longest_side: int, seconds: int) -> Non
     answer.flush()
 
 
-def _confine(memory_bytes: int, seconds: int) -> None:
-    if resource is None:
-        return
-    bounds = {
-        "RLIMIT_AS": memory_bytes,
-        "RLIMIT_CPU": seconds,
-        "RLIMIT_CORE": 0,
-        "RLIMIT_FSIZE": 0,  # no file can be written
-        "RLIMIT_NOFILE": 32,
-        "RLIMIT_NPROC": 0,  # no process or thread can be started
-    }
+def _confine(**bounds: int) -> None:
+    """Give up what is beyond `bounds` (names as in resource.RLIMIT_*) for good."""
     for name, bound in bounds.items():
-        limit = getattr(resource, name, None)
-        if limit is not None:
-            # Some systems refuse some of these (macOS, RLIMIT_AS): the others still hold.
+        limit = getattr(resource, f"RLIMIT_{name}", None)
+        if resource is not None and limit is not None:
+            # Some systems refuse some of these (macOS, AS): the others still hold.
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(limit, (bound, bound))
 
@@ -91,8 +83,11 @@ def _upright_rgb(data: bytes, max_pixels: int, min_side: int, longest_side: int)
     # Its own bounds on compressed metadata, 1 MB, would refuse honest files with large profiles or edit histories.
     PngImagePlugin.MAX_TEXT_CHUNK = 2**23
     ImageFile.LOAD_TRUNCATED_IMAGES = False
+    plugin = _plugin(data)
+    if plugin != "HEIF":  # whose decoder works on a thread; no other may start one, or a process
+        _confine(NPROC=0)
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=[_plugin(data)])
+        image: Image.Image = Image.open(io.BytesIO(data), formats=[plugin])
     except Image.DecompressionBombError:
         raise SizeRefused(b"large", 0, 0) from None
     width, height = image.size
