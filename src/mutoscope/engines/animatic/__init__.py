@@ -1,0 +1,48 @@
+"""The animatic: a storyboard in motion, on a CPU, in about real time, with no model.
+
+Subjects are cut out of their references (`seeing`), laid in depth before a scene, and filmed by a camera that the
+prompt directs (`direction`, `filming`). Identity is exact because the pixels are the reference's own. Nobody acts in
+it, and it never claims to be anything but an animatic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mutoscope.engines import Frames, Image, Step
+from mutoscope.engines.animatic.direction import read_direction
+from mutoscope.engines.animatic.filming.composition import compose
+from mutoscope.engines.animatic.filming.edit import Edit
+from mutoscope.engines.animatic.filming.lens import Lens
+from mutoscope.engines.animatic.seeing import see
+from mutoscope.tasks import FPS, VideoRequest
+
+_SEEING = 0.12  # of the whole work, for progress
+_COMPOSING = 0.08
+
+
+class Animatic:
+    """The Engine called "animatic". Holds nothing between requests."""
+
+    name = "animatic"
+    version = "1"
+    longest_side: int | None = 2304
+
+    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
+        """Frames that depend on nothing but the prompt, the seed, the size, the duration and the images."""
+        cutouts = []
+        for number, image in enumerate(images, 1):
+            yield Step(f"Looking at reference {number}", _SEEING * (number - 1) / len(images))
+            cutouts.append(see(image))
+        yield Step("Composing", _SEEING)
+        count = request.num_frames
+        shots = compose(cutouts, read_direction(request.prompt), Lens(*request.size), count / FPS, request.seed)
+        yield Step("Filming", _SEEING + _COMPOSING)
+        done = 0
+        frames = Edit(shots, count, read_direction(request.prompt).join).frames()
+        try:
+            for pixels in frames:
+                done += len(pixels)
+                yield Frames(pixels, _SEEING + _COMPOSING + (1 - _SEEING - _COMPOSING) * done / count)
+        finally:
+            frames.close()  # type: ignore[attr-defined]

@@ -1,0 +1,108 @@
+"""A subject as a layer: cut to size with care, given volume.
+
+Knows one cutout and the scale it is filmed at; not where it stands among others, nor what lies behind it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+
+from mutoscope.engines import Pixels
+from mutoscope.engines.animatic.cutout import Box, Cutout
+from mutoscope.engines.animatic.filming.framing import Place
+from mutoscope.engines.animatic.filming.layers import RELIEF, Layer, premultiplied
+from mutoscope.engines.animatic.filming.lens import Floats
+
+_AIR: Final = 3  # reference pixels kept around the matte
+_BEYOND: Final = 0.06  # of the box: how far a side that the reference crops is continued, out of sight
+
+
+def stand(cutout: Cutout, place: Place, *, closest: float, distance: float, depth: float = 0.0) -> Layer:
+    """`cutout`'s subject as a layer at `place`; `closest` is the largest magnification that the path reaches."""
+    rgba = (
+        cutout.subject
+        if cutout.subject is not None
+        else np.dstack([cutout.rgb, np.full(cutout.rgb.shape[:2], 255, np.uint8)])
+    )
+    part, box = _cut_out(rgba, cutout)
+    scale = place.scale * closest * 1.08
+    sized = resized(part, scale)
+    density = sized.shape[1] / part.shape[1] / place.scale
+    origin = (place.x + place.scale * box.x0, place.y + place.scale * box.y0)
+    height = 0.32 * min(cutout.box.width, cutout.box.height) * place.scale / distance
+    return Layer(
+        premultiplied(sized), origin, density, depth, relief_of(part, cutout, box), height * (1 + depth), lit=True
+    )
+
+
+def _cut_out(rgba: Pixels, cutout: Cutout) -> tuple[Pixels, Box]:
+    """The subject with air around it, its cropped sides continued; and where that lies in the reference."""
+    rows, columns = rgba.shape[:2]
+    b = cutout.box
+    inner = Box(max(b.x0 - _AIR, 0), max(b.y0 - _AIR, 0), min(b.x1 + _AIR, columns), min(b.y1 + _AIR, rows))
+    far = max(4, round(_BEYOND * max(b.width, b.height)))
+    left, right = (far if "left" in cutout.cropped else _AIR), (far if "right" in cutout.cropped else _AIR)
+    top, bottom = (far if "top" in cutout.cropped else _AIR), (far if "bottom" in cutout.cropped else _AIR)
+    left, right = min(left, inner.width - 1), min(right, inner.width - 1)
+    top, bottom = min(top, inner.height - 1), min(bottom, inner.height - 1)
+    part = rgba[inner.y0 : inner.y1, inner.x0 : inner.x1]
+    part = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_REFLECT_101)  # type: ignore[assignment]
+    for edge, air in (
+        ("left", np.s_[:, :left]),
+        ("right", np.s_[:, -right:]),
+        ("top", np.s_[:top]),
+        ("bottom", np.s_[-bottom:]),
+    ):
+        if edge not in cutout.cropped:
+            part[air][..., 3] = 0
+    return part, Box(inner.x0 - left, inner.y0 - top, inner.x1 + right, inner.y1 + bottom)
+
+
+def resized(rgba: Pixels, scale: float) -> Pixels:
+    """Straight RGBA at `scale`: averaged when smaller; Lanczos and a little sharpening when larger."""
+    rows, columns = rgba.shape[:2]
+    size = (max(2, round(columns * scale)), max(2, round(rows * scale)))
+    if scale <= 1:
+        return cv2.resize(rgba, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    colour = cv2.resize(np.ascontiguousarray(rgba[..., :3]), size, interpolation=cv2.INTER_LANCZOS4)
+    alpha = cv2.resize(rgba[..., 3], size, interpolation=cv2.INTER_CUBIC)
+    # What enlarging loses is the finest octave; an unsharp mask about as wide as a source pixel gives its contrast back.
+    wide = min(0.7 * scale, 3.0)
+    amount = min(0.75, 0.3 * scale)
+    colour = cv2.addWeighted(colour, 1 + amount, cv2.GaussianBlur(colour, (0, 0), wide), -amount, 0)
+    return cv2.merge([*cv2.split(colour), alpha])  # type: ignore[return-value]
+
+
+def relief_of(part: Pixels, cutout: Cutout, box: Box) -> Floats:
+    """How far each place of the subject stands forward, 0 to 1: swollen from its outline, the face most."""
+    rows, columns = part.shape[:2]
+    shrink = RELIEF / max(rows, columns)
+    size = (max(8, round(columns * shrink)), max(8, round(rows * shrink)))
+    solid = (cv2.resize(part[..., 3], size, interpolation=cv2.INTER_AREA) > 110).astype(np.uint8)
+    # A side that the reference crops is no outline: the body goes on there.
+    pad = RELIEF // 2
+    open_ends = cv2.copyMakeBorder(solid, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
+    for edge, outside, rim in (
+        ("left", np.s_[:, :pad], open_ends[:, pad : pad + 1]),
+        ("right", np.s_[:, -pad:], open_ends[:, -pad - 1 : -pad]),
+        ("top", np.s_[:pad], open_ends[pad : pad + 1]),
+        ("bottom", np.s_[-pad:], open_ends[-pad - 1 : -pad]),
+    ):
+        if edge in cutout.cropped:
+            open_ends[outside] = rim
+    inside = cv2.distanceTransform(open_ends, cv2.DIST_L2, 5)[pad:-pad, pad:-pad]
+    round_over = max(2.0, 0.22 * min(size))
+    swell = np.clip(inside / round_over, 0, 1)
+    relief = np.sqrt(1 - (1 - swell) ** 2)
+    ys, xs = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32)
+    relief *= 0.8
+    for face in cutout.faces[:1]:
+        cx = ((face.x0 + face.x1) / 2 - box.x0) * shrink
+        cy = ((face.y0 + face.y1) / 2 - box.y0) * shrink
+        rx, ry = max(1.0, 0.55 * face.width * shrink), max(1.0, 0.65 * face.height * shrink)
+        relief += 0.25 * np.exp(-(((xs - cx) / rx) ** 2) - ((ys - cy) / ry) ** 2)
+    smooth: Floats = cv2.GaussianBlur(relief.astype(np.float32), (0, 0), 0.035 * max(size))
+    return np.clip(smooth, 0, 1)
