@@ -6,17 +6,25 @@ background. Nothing here knows the prompt, the other references or the film.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from numpy.typing import NDArray
+from cv2.typing import MatLike
 
 from mutoscope.engines import Image, Pixels
 from mutoscope.engines.animatic.cutout import Box, Cutout, Edge
 from mutoscope.engines.animatic.seeing.matte import soft_matte, spread_colours
 from mutoscope.engines.animatic.seeing.networks import Face, Networks, load_networks, saliency_weights
 from mutoscope.engines.animatic.seeing.plate import fill_behind
-from mutoscope.engines.animatic.seeing.region import find_region
+from mutoscope.engines.animatic.seeing.region import find_region, fit
 
 __all__ = ["Networks", "load_networks", "saliency_weights", "see"]
+
+SIDE = 512
+"""Working size: everything is found at it, and only the matte's band is computed at the picture's own."""
+
+SMOOTH = {"person": 1e-4, "object": 2e-3}
+"""How far the matte follows fine detail: hair does count, a glint on a rim does not."""
 
 NEUTRAL = 236
 """The grey of the plate behind a caller's own cut-out: a studio's sweep."""
@@ -32,20 +40,21 @@ def see(image: Image, networks: Networks | None = None) -> Cutout:
     rgb = np.ascontiguousarray(image.rgb())
     if image.has_alpha and image.pixels[..., 3].min() < 255 and image.pixels[..., 3].max() > 127:
         return _see_own_cutout(image, rgb, networks)
-    region = find_region(rgb, networks)
-    faces = _boxes(region.faces, rgb)
+    small = fit(rgb, SIDE)
+    region = find_region(small, networks)
+    faces = _boxes(region.faces, small, rgb)
     if region.mask is None:
         return _scene(rgb, faces)
-    alpha = soft_matte(rgb, region.mask)
+    alpha = soft_matte(rgb, small, region.mask, SMOOTH[region.kind])
     if alpha.max() <= 127:
         return _scene(rgb, faces)
-    subject = np.dstack([spread_colours(rgb, alpha), alpha])
+    subject = np.dstack([spread_colours(rgb, small, alpha), alpha])
     return Cutout(
         kind=region.kind,
         rgb=rgb,
         subject=subject,
         box=_box(alpha),
-        plate=fill_behind(rgb, alpha),
+        plate=fill_behind(rgb, small, alpha),
         faces=faces,
         cropped=_cropped(alpha),
         transparent=False,
@@ -55,7 +64,8 @@ def see(image: Image, networks: Networks | None = None) -> Cutout:
 def _see_own_cutout(image: Image, rgb: Pixels, networks: Networks) -> Cutout:
     """The caller has cut the subject out already: their alpha is kept to the byte."""
     alpha = image.pixels[..., 3]
-    faces = _boxes([face for face in networks.faces(rgb)[0] if face.score >= 0.6], rgb)
+    small = fit(rgb, SIDE)
+    faces = _boxes([face for face in networks.faces(small)[0] if face.score >= 0.6], small, rgb)
     return Cutout(
         kind="person" if faces else "object",
         rgb=rgb,
@@ -82,31 +92,32 @@ def _scene(rgb: Pixels, faces: tuple[Box, ...]) -> Cutout:
     )
 
 
-def _box(alpha: NDArray[np.uint8]) -> Box:
+def _box(alpha: MatLike) -> Box:
     """The half-open box of alpha > 0.5, which there must be."""
     solid = alpha > 127
     ys, xs = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
     return Box(int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1)
 
 
-def _boxes(faces: tuple[Face, ...] | list[Face], rgb: Pixels) -> tuple[Box, ...]:
-    """Faces as boxes inside the picture, largest first."""
+def _boxes(faces: Sequence[Face], small: Pixels, rgb: Pixels) -> tuple[Box, ...]:
+    """Faces found in `small` as boxes inside `rgb`, largest first."""
     height, width = rgb.shape[:2]
+    scale = width / small.shape[1]
     boxes = [
         Box(
-            max(0, round(face.x)),
-            max(0, round(face.y)),
-            min(width, round(face.x + face.width)),
-            min(height, round(face.y + face.height)),
+            max(0, round(face.x * scale)),
+            max(0, round(face.y * scale)),
+            min(width, round((face.x + face.width) * scale)),
+            min(height, round((face.y + face.height) * scale)),
         )
         for face in faces
     ]
     return tuple(sorted((b for b in boxes if b.width > 0 and b.height > 0), key=lambda b: -b.width * b.height))
 
 
-def _cropped(alpha: NDArray[np.uint8]) -> frozenset[Edge]:
+def _cropped(alpha: MatLike) -> frozenset[Edge]:
     """The edges along which the subject runs out of the picture: more than a touch, which a round thing may make."""
-    sides: dict[Edge, NDArray[np.uint8]] = {
+    sides: dict[Edge, MatLike] = {
         "left": alpha[:, 0],
         "top": alpha[0],
         "right": alpha[:, -1],

@@ -15,17 +15,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from cv2.typing import MatLike
 
 from mutoscope.engines import Pixels
 
-Map = NDArray[np.float32]
+Map = MatLike  # float32
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 PERSON_SIDE = 256
-SALIENCY_SIDE = 224
-SALIENCY_PATCH = 14
+PATCH = 14
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32) * 255
 
@@ -83,10 +82,10 @@ class Networks:
 
     def warm(self) -> None:
         """Read what is still unread and run everything once, so that the first reference does not wait for it."""
-        grey = np.full((SALIENCY_SIDE, SALIENCY_SIDE, 3), 128, np.uint8)
+        grey = np.full((224, 224, 3), 128, np.uint8)
         self.persons(grey)
         self.faces(grey)
-        self.saliency(grey)
+        self.saliency(grey, 144)
 
     def persons(self, rgb: Pixels) -> Map:
         """How surely each pixel of `rgb` (h, w, 3) is a person's: (256, 256), 0 to 1, over the whole picture."""
@@ -105,17 +104,18 @@ class Networks:
         with self._small:
             return self._far.find(rgb), self._near.find(rgb)
 
-    def saliency(self, rgb: Pixels) -> Map | None:
-        """Where the eye goes in `rgb` (h, w, 3): at most 224 a side and of its aspect, 0 to 1; None without weights.
+    def saliency(self, rgb: Pixels, patches: int) -> Map | None:
+        """Where the eye goes in `rgb` (h, w, 3), 0 to 1, of its aspect; None without weights.
 
-        The graph was exported for 224 × 224 and pads; its ViT takes any whole number of patches, so the picture's own
-        aspect goes in: no padding for the eye to stop at, and a third less work for a 3:2 picture.
+        The graph was exported for 256 patches of 14 × 14 pixels, square and padded; its ViT takes any number, so the
+        picture goes in with its own aspect and the caller says about how many `patches` it is worth. Time grows
+        with them; so does detail (a tripod's legs take 330, a head 140).
         """
         if self._saliency_path is None:
             return None
         height, width = rgb.shape[:2]
-        scale = SALIENCY_SIDE / max(height, width)
-        size = tuple(max(1, round(side * scale / SALIENCY_PATCH)) * SALIENCY_PATCH for side in (width, height))
+        scale = (patches / (height * width)) ** 0.5
+        size = tuple(min(patches, max(1, round(side * scale))) * PATCH for side in (width, height))
         small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.float32)
         blob = _nchw((small - IMAGENET_MEAN) / IMAGENET_DEVIATION)
         with self._large:

@@ -7,41 +7,56 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from cv2.typing import MatLike
 
 from mutoscope.engines import Pixels
 
-Map = NDArray[np.float32]
-
-SIDE = 512
-"""The fill is smooth, so it is found at this size."""
+Map = MatLike  # float32
 
 
-def fill_behind(rgb: Pixels, alpha: NDArray[np.uint8]) -> Pixels:
+def fill_behind(rgb: Pixels, small: Pixels, alpha: MatLike) -> Pixels:
     """`rgb` (h, w, 3) with what lies under and around the matte (h, w) filled in smoothly.
 
-    The sharp picture goes over into a soft one towards the hole, so that no outline of the subject is left.
+    The fill is found in `small`, the same picture at working size. The sharp picture goes over into a soft one
+    towards the hole, so that no outline of the subject is left.
     """
     height, width = alpha.shape
-    scale = min(1.0, SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    # The most of the area and the linear answer: a thin strand must not slip between two small pixels.
+    size = small.shape[1::-1]
+    picture = small.astype(np.float32)
     cover = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
-    reach = max(2, round(max(size) * 0.02))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    hole = cv2.dilate((cover > 4).astype(np.uint8), disc)
+    hole = _hole(picture, cv2.dilate((cover > 4).astype(np.uint8), _disc(max(size) * 0.02)))
     known = (1 - hole).astype(np.float32)
     if not known.any():
-        soft = cv2.GaussianBlur(small, (0, 0), max(size) * 0.1)
+        soft = cv2.GaussianBlur(picture, (0, 0), max(size) * 0.1)
         return np.clip(cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR), 0, 255).astype(np.uint8)
-    filled = push_pull(small, known)
+    filled = push_pull(picture, known)
     soft = cv2.GaussianBlur(filled, (0, 0), max(size) * 0.012)
-    away = cv2.distanceTransform(1 - hole, cv2.DIST_L2, 5) / (max(size) * 0.06)
-    sharp = cv2.resize(np.clip(away, 0, 1), (width, height), interpolation=cv2.INTER_LINEAR)
-    sharp = (sharp * sharp * (3 - 2 * sharp))[..., None]
-    blurred = cv2.resize(soft, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(np.rint(blurred + (rgb - blurred) * sharp), 0, 255).astype(np.uint8)
+    away = np.clip(cv2.distanceTransform(1 - hole, cv2.DIST_L2, 5) / (max(size) * 0.06), 0, 1)
+    sharp = cv2.resize(away * away * (3 - 2 * away), (width, height), interpolation=cv2.INTER_LINEAR)
+    rounded = np.rint(np.clip(soft, 0, 255)).astype(np.uint8)
+    blurred = cv2.resize(rounded, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.blendLinear(rgb, blurred, sharp, 1 - sharp), np.uint8)
+
+
+def _hole(picture: Map, hole: MatLike) -> MatLike:
+    """`hole` and the subject's shadow: what lies close around it and is darker than what lies farther off.
+
+    Left in, a shadow would draw the subject's outline on the plate and darken the fill.
+    """
+    longest = max(hole.shape)
+    near = (cv2.distanceTransform(1 - hole, cv2.DIST_L2, 5) <= longest * 0.07).astype(np.uint8)
+    if np.count_nonzero(near == 0) < 0.05 * near.size:
+        return hole
+    expected = push_pull(picture, (1 - near).astype(np.float32)).mean(axis=2)
+    light = cv2.GaussianBlur(picture.mean(axis=2), (0, 0), longest * 0.006)
+    shade = ((light < 0.8 * expected) & (near > 0)).astype(np.uint8)
+    shade = cv2.morphologyEx(shade, cv2.MORPH_OPEN, _disc(longest * 0.008))
+    return cv2.dilate(cv2.bitwise_or(hole, shade), _disc(longest * 0.012))
+
+
+def _disc(radius: float) -> MatLike:
+    reach = max(1, round(radius))
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)), np.uint8)
 
 
 def push_pull(picture: Map, known: Map) -> Map:
@@ -59,7 +74,7 @@ def push_pull(picture: Map, known: Map) -> Map:
         gain = np.minimum(1, weights * 2) / np.maximum(weights, 1e-6)
         levels.append((colours * gain[..., None], weights * gain))
     colours, weights = levels[-1]
-    filled = np.full_like(colours, (colours.sum(axis=(0, 1)) / max(float(weights.sum()), 1e-6)))
+    filled: Map = np.full_like(colours, (colours.sum(axis=(0, 1)) / max(float(weights.sum()), 1e-6)))
     for colours, weights in reversed(levels):
         coarse = cv2.resize(filled, weights.shape[::-1], interpolation=cv2.INTER_LINEAR)
         coarse = cv2.GaussianBlur(coarse.reshape(*weights.shape, 3), (0, 0), 1)

@@ -10,17 +10,20 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from cv2.typing import MatLike
 
 from mutoscope.engines import Pixels
 from mutoscope.engines.animatic.cutout import Kind
 from mutoscope.engines.animatic.seeing.networks import Face, Map, Networks
 
-Mask = NDArray[np.uint8]
-"""0 or 255."""
+Mask = MatLike  # uint8, 0 or 255
 
 SIDE = 384
 MODEL_SIDE = 160
+BAND = 0.02
+PERSON_PATCHES = 160
+OBJECT_PATCHES = 280
+NO_BOX = (0, 0, 1, 1)  # unread: GrabCut is given a mask
 LEAST_AREA = 0.05
 """An object smaller than this share of the picture is part of a scene."""
 LEAST_PERSON = 0.01
@@ -28,7 +31,7 @@ LEAST_PERSON = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """The subject at working size. `mask` is None for a scene; `faces` in pixels of the whole picture."""
+    """The subject at working size. `mask` is None for a scene; `faces` in pixels of the picture looked at."""
 
     kind: Kind
     mask: Mask | None
@@ -36,14 +39,16 @@ class Region:
 
 
 def find_region(rgb: Pixels, networks: Networks) -> Region:
-    """The subject of `rgb` (h, w, 3), or a scene when nothing stands out."""
-    small = _fit(rgb, SIDE)
+    """The subject of `rgb` (h, w, 3), or a scene when nothing stands out. `rgb` is best some 500 pixels a side."""
+    small = fit(rgb, SIDE)
     far, near = networks.faces(rgb)
     persons = _onto(networks.persons(rgb), small)
     faces = tuple(f for f in far if f.score >= 0.6 and _mean_in(persons, f, rgb) > 0.5)
+    saliency = networks.saliency(rgb, PERSON_PATCHES if faces else OBJECT_PATCHES)
     if not faces:
         faces = tuple(f for f in near if _fills(f, rgb) and _mean_in(persons, f, rgb) > 0.85)[:1]
-    saliency = networks.saliency(rgb)
+        if faces and saliency is not None:
+            persons = _onto(saliency, small)  # an animal's: the person network knows its face, not where it ends
     salient = _colour_contrast(small) if saliency is None else _onto(saliency, small)
     prior = _prior(persons, salient, bool(faces), saliency is None)
     if prior is None:
@@ -61,13 +66,15 @@ def _prior(persons: Map, salient: Map, has_face: bool, guessed: bool) -> Map | N
     stands_out = top - floor > 0.3 and top > 0.7
     if not stands_out and not has_face:
         return None
-    salient = np.clip((salient - floor) / max(top - floor, 0.3), 0, 1)
+    salient = np.asarray(np.clip((salient - floor) / max(top - floor, 0.3), 0, 1), np.float32)
     if has_face:
         # What a person holds or wears is the person's: strong saliency joins in, weak does not.
-        return np.maximum(persons, np.where(salient > 0.6, salient, 0) * (0 if guessed else 1))
-    person = persons > 0.5
-    agrees = person.any() and float(salient[person].mean()) > 0.6
-    return np.maximum(salient, persons) if agrees and not guessed else salient
+        return persons if guessed else np.asarray(np.maximum(persons, np.where(salient > 0.6, salient, 0)), np.float32)
+    person, eye = persons > 0.5, salient > 0.4
+    either = int(np.count_nonzero(person | eye))
+    if either and np.count_nonzero(person & eye) > 0.7 * either:
+        return (salient + persons) / 2  # someone from behind; or a thing, then with the sharper network's outline
+    return salient
 
 
 def _cut(small: Pixels, prior: Map) -> Mask | None:
@@ -76,12 +83,11 @@ def _cut(small: Pixels, prior: Map) -> Mask | None:
     likely = np.where(prior > threshold, 255, 0).astype(np.uint8)
     if not likely.any():
         return None
-    side = max(small.shape[:2])
-    inner = cv2.erode(likely, _disc(side * 0.025))
-    outer = cv2.dilate(np.where(prior > threshold * 0.6, 255, 0).astype(np.uint8), _disc(side * 0.025))
-    labels = np.full(likely.shape, cv2.GC_PR_BGD, np.uint8)
-    labels[likely > 0] = cv2.GC_PR_FGD
-    labels[(inner > 0) & (prior > min(0.9, threshold * 1.25))] = cv2.GC_FGD
+    band = _disc(max(small.shape[:2]) * BAND)
+    inner, outer = cv2.erode(likely, band), cv2.dilate(likely, band)
+    labels: Mask = np.where(likely > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    # Gaps that the prior half sees (under a handle, between legs) are left for colour to decide.
+    labels[(inner > 0) & (prior > 0.8 * float(np.median(prior[likely > 0])))] = cv2.GC_FGD
     labels[outer == 0] = cv2.GC_BGD
     labels = _grab(small, labels)
     mask = np.where((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)
@@ -99,21 +105,23 @@ def _grab(small: Pixels, labels: Mask) -> Mask:
     thumbnail = cv2.resize(small, size, interpolation=cv2.INTER_AREA)
     first = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
     unsure = (labels == cv2.GC_PR_BGD) | (labels == cv2.GC_PR_FGD)
-    is_fore = (first & 1) == 1
+    is_fore = (first == cv2.GC_FGD) | (first == cv2.GC_PR_FGD)
     if not unsure.any() or is_fore.sum() < 8 or (~is_fore).sum() < 8:
         return labels
     cv2.setRNGSeed(1)  # GrabCut's k-means draws from OpenCV's generator: the same picture must give the same cut
-    cv2.grabCut(thumbnail, first, None, background, foreground, 1, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(thumbnail, first, NO_BOX, background, foreground, 1, cv2.GC_INIT_WITH_MASK)
     labels = labels.copy()
-    cv2.grabCut(small, labels, None, background, foreground, 1, cv2.GC_EVAL)
+    cv2.grabCut(small, labels, NO_BOX, background, foreground, 1, cv2.GC_EVAL)
     return labels
 
 
 def _tidy(mask: Mask, prior: Map, threshold: float) -> Mask | None:
     """The mask without crumbs, stray islands and pinholes."""
     side = max(mask.shape)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(side * 0.004))
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(side * 0.006))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(side * 0.003))
+    # Repeated beyond the border: closing would otherwise grow the mask onto every edge it comes near.
+    mask = cv2.copyMakeBorder(mask, 8, 8, 8, 8, cv2.BORDER_REPLICATE)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(side * 0.004))[8:-8, 8:-8]
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     if count < 2:
         return None
@@ -135,7 +143,7 @@ def _fill_holes(mask: Mask, prior: Map, threshold: float) -> Mask:
         x, y, w, h, size = (int(v) for v in stats[part])
         if x == 0 or y == 0 or x + w == width or y + h == height:
             continue
-        if size < 0.01 * area or sums[part] / size > threshold:
+        if size < 0.001 * area or sums[part] / size > threshold:
             filled[parts == part] = 255
     return filled
 
@@ -151,7 +159,7 @@ def _colour_contrast(small: Pixels) -> Map:
     distance = np.sqrt(np.einsum("hwi,ij,hwj->hw", away, np.linalg.inv(spread), away))
     ys, xs = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
     centred = np.exp(-(xs**2 + ys**2) / 0.8)
-    return (np.clip(distance / 4, 0, 1) * centred**0.5).astype(np.float32)
+    return np.asarray(np.clip(distance / 4, 0, 1) * centred**0.5, np.float32)
 
 
 def _otsu(prior: Map) -> float:
@@ -169,16 +177,17 @@ def _mean_in(field: Map, face: Face, rgb: Pixels) -> float:
 
 
 def _fills(face: Face, rgb: Pixels) -> bool:
-    return face.width * face.height > 0.3 * rgb.shape[0] * rgb.shape[1]
+    return bool(face.width * face.height > 0.3 * rgb.shape[0] * rgb.shape[1])
 
 
-def _fit(rgb: Pixels, side: int) -> Pixels:
+def fit(rgb: Pixels, side: int) -> Pixels:
     """`rgb` with its longest side at most `side`."""
     height, width = rgb.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
         return rgb
-    return cv2.resize(rgb, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _onto(field: Map, picture: Pixels) -> Map:
