@@ -19,7 +19,7 @@ from mutoscope.references.fetch import FetchError, Resolver, get, parse
 from mutoscope.references.limits import Limits
 from mutoscope.tasks import ReferenceUnusableError
 
-__all__ = ["Limits", "fetch_images"]
+__all__ = ["FetchError", "Limits", "fetch_images", "open_data_uri"]
 
 
 def fetch_images(
@@ -42,7 +42,7 @@ def fetch_images(
         try:
             if reference[:5].lower() == "data:":
                 origin = "data URI"
-                data = _open_data_uri(reference, limits)
+                data = open_data_uri(reference, limits)
             elif (upload := open_upload(reference)) is not None:
                 origin, data = "upload", upload
             else:
@@ -64,7 +64,7 @@ def fetch_images(
         yield Image(pixels)
 
 
-def _open_data_uri(uri: str, limits: Limits) -> bytes:
+def open_data_uri(uri: str, limits: Limits) -> bytes:
     """The bytes in a base64 `data:` URI, its media type ignored (often wrong or missing). Raises FetchError."""
     header, comma, payload = uri[5:].partition(",")
     if not comma or "base64" not in re.split(r"[;\s]+", header.lower()):
