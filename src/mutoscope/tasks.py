@@ -5,24 +5,30 @@ dialect (`created`, `completed`, ...) are not known here either; `api/wavespeed.
 
 A task's states and the only moves between them:
 
-            add                 claim                  finish
-    (none) ─────▶ queued ─────────────────▶ running ─────────▶ succeeded
-                    ▲  │                      │  │
-                    │  │ cancel     give_back │  │ finish with a TaskError,
-                    │  ▼                      │  │ or attempts used up
-                    │ canceled ◀──────────────┤  └────────────▶ failed
-                    │        cancel, at the   │
-                    └──────── next step ──────┘
+                  a            b               c
+        (none) ──────▶ queued ───▶ running ──────▶ succeeded
+                        │   ▲        │ │ │
+                      f │   └────────┘ │ │ e
+                        ▼       d      │ └───────▶ failed
+                     canceled ◀────────┘
+                                 g
+
+    a  add        a request was accepted; from here on the task survives any crash
+    b  claim      a worker holds it under a lease; `attempt` counts up
+    c  finish     the video is whole and stored
+    d  give_back  the worker is told to stop, met an unexpected error, or its lease ran out
+    e  finish     a TaskError, or attempts used up
+    f  cancel     at once
+    g  cancel     at the worker's next step
 
 Terminal is terminal: nothing leaves succeeded, failed or canceled.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 FPS = 24
 MAX_SEED = 2**63 - 1
@@ -73,28 +79,32 @@ class VideoRequest:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One request and what has become of it: a row of `tasks`, read."""
+    """One request and what has become of it: a row of `tasks`, read. Times are seconds since the epoch, UTC.
 
-    id: str
+    `attempt` is the fencing token: each claim counts it up, and a write that names an older one changes nothing.
+    `timings` are milliseconds by stage; `output` and `poster` are keys of files.
+    """
+
     seq: int
+    id: str
     key_id: str
     model: str
     engine: str
     request: VideoRequest
+    base64_output: bool
     status: Status
-    created_at: datetime
-    attempt: int = 0
-    progress: float = 0.0
-    stage: str = ""
-    cancel_requested: bool = False
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    error: str = ""
-    error_code: int = 0
-    output: str | None = None
-    poster: str | None = None
-    timings: dict[str, int] = field(default_factory=dict)
-    extras: dict[str, Any] = field(default_factory=dict)
+    created_at: float
+    attempt: int
+    stage: str
+    progress: float
+    cancel_requested: bool
+    started_at: float | None
+    finished_at: float | None
+    error: str
+    error_code: int
+    output: str | None
+    poster: str | None
+    timings: dict[str, int]
 
 
 class TaskError(Exception):

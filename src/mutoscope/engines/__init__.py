@@ -30,7 +30,7 @@ class Image:
 
     @property
     def has_alpha(self) -> bool:
-        return self.pixels.shape[2] == 4
+        return bool(self.pixels.shape[2] == 4)
 
     def rgb(self) -> Pixels:
         """(height, width, 3): transparency composited on white, the padding colour the model was trained with."""

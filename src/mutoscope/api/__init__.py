@@ -1,0 +1,89 @@
+"""The HTTP side: one FastAPI application that adds rows, reads rows and serves files. It renders nothing.
+
+One file per noun or dialect. A worker is never called from here: the row is all they share, and the bell only saves the
+worker a moment of sleep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from mutoscope import __version__
+from mutoscope.api import files, predictions, system, uploads, wavespeed
+from mutoscope.commits import GroupCommit
+from mutoscope.config import Settings
+from mutoscope.estimates import Estimates
+from mutoscope.files import Links, LocalFiles, open_files, read_secret
+from mutoscope.keys import Keys
+from mutoscope.opening import limits_of, open_store
+from mutoscope.references import Limits
+from mutoscope.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What the routes work with: `request.app.state.server`."""
+
+    settings: Settings
+    store: Store
+    files: LocalFiles
+    links: Links
+    keys: Keys
+    commits: GroupCommit
+    estimates: Estimates
+    limits: Limits
+    ring: Callable[[], None]  # there may be work for a worker
+
+
+def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -> FastAPI:
+    """The application. `ring` is called after tasks were accepted."""
+    store = open_store(settings)
+    server = Server(
+        settings=settings,
+        store=store,
+        files=open_files(settings.files),
+        links=Links(read_secret(settings.home, "links")),
+        keys=Keys(store.database, read_secret(settings.home, "keys")),
+        commits=GroupCommit(store),
+        estimates=Estimates(store),
+        limits=limits_of(settings),
+        ring=ring,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        server.commits.close()
+
+    app = FastAPI(
+        title="Mutoscope",
+        version=__version__,
+        summary="Reference images and a prompt in, a video out.",
+        lifespan=lifespan,
+    )
+    app.state.server = server
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["*"],
+        allow_headers=["authorization", "content-type", "x-client-name", "x-client-version", "x-client-os"],
+        expose_headers=["retry-after"],
+        max_age=600,
+    )
+    wavespeed.speak(app)
+    # Model ids collide with every other path under /api/v3, so the literal routes come first.
+    for router in (
+        system.router,
+        files.router,
+        uploads.router,
+        predictions.router,
+        predictions.busy,
+        predictions.submits,
+    ):
+        app.include_router(router)
+    return app

@@ -1,0 +1,93 @@
+"""`/files/…`: read an output or an upload, or send an upload, with a signed link and no key."""
+
+from __future__ import annotations
+
+import mimetypes
+import secrets
+from pathlib import Path, PurePosixPath
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from mutoscope.api.callers import ApiError
+
+router = APIRouter(tags=["files"])
+
+_TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".gif": "image/gif"}
+
+
+def type_of(name: str) -> str:
+    """The media type that a file's name stands for; what browsers would run or render as a page is not among them."""
+    suffix = PurePosixPath(name).suffix.lower()
+    guessed = _TYPES.get(suffix) or mimetypes.types_map.get(suffix, "")
+    safe = guessed.startswith(("image/", "video/", "audio/")) and "svg" not in guessed
+    return guessed if safe else "application/octet-stream"
+
+
+@router.api_route("/files/{key:path}", methods=["GET", "HEAD"])
+def read(request: Request, key: str) -> Response:
+    """The bytes of a file: whole, or the ranges asked for. 304 where the caller's ETag still holds."""
+    server = request.app.state.server
+    path = _allowed(request, key, "GET")
+    if not path.is_file():
+        raise ApiError(404, "This file is gone: outputs and uploads are deleted after some days.", "file_gone")
+    headers = {
+        "Cache-Control": f"private, max-age={round(server.settings.retention_days * 86_400)}, immutable",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+    response = FileResponse(path, headers=headers, media_type=type_of(key), stat_result=path.stat())
+    etag = response.headers["etag"]
+    if etag in [part.strip() for part in request.headers.get("if-none-match", "").split(",")]:
+        return Response(status_code=304, headers={**headers, "ETag": etag})
+    return response
+
+
+@router.put("/files/{key:path}")
+async def write(request: Request, key: str) -> Response:
+    """Take the bytes that an upload ticket announced; the same bytes may be sent twice, others may not."""
+    server = request.app.state.server
+    path = _allowed(request, key, "PUT")
+    parts = PurePosixPath(key).parts
+    upload = await run_in_threadpool(server.store.get_upload, parts[1] if len(parts) == 3 else "")
+    if upload is None:
+        raise ApiError(404, "This upload is gone: ask for a new ticket.", "file_gone")
+    size = upload["size"]
+    part = server.settings.scratch / f"upload-{secrets.token_hex(8)}"
+    part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        received = 0
+        with part.open("wb") as data:
+            async for chunk in request.stream():
+                received += len(chunk)
+                if received > size:
+                    break
+                await run_in_threadpool(data.write, chunk)
+        if received != size:
+            raise ApiError(400, f"The ticket was for {size} bytes, not for {received} or more.", "wrong_size")
+        if path.is_file() and not await run_in_threadpool(_same, path, part):
+            raise ApiError(412, "Another file was sent with this ticket already.", "already_sent")
+        await run_in_threadpool(server.files.put, key, part)
+    finally:
+        part.unlink(missing_ok=True)
+    return Response(status_code=200)
+
+
+def _allowed(request: Request, key: str, method: str) -> Path:
+    server = request.app.state.server
+    query = request.query_params
+    try:
+        path: Path = server.files.path(key)
+        allowed = server.links.allows(method, key, query.get("expires", ""), query.get("signature", ""))
+    except ValueError:
+        allowed = False
+    if not allowed:
+        raise ApiError(403, "This link is not valid, or has expired: ask for the result again.", "bad_link")
+    return path
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()

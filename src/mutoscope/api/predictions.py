@@ -1,0 +1,265 @@
+"""Submit, result, cancel: the tasks of a caller.
+
+The two busiest routes, submit and result, run on the event loop instead of a thread: with SQLite their reads cost less
+than the hop to a thread would, and their write waits for a group commit without holding one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mutoscope.api import wavespeed
+from mutoscope.api.callers import ApiError, base_url, caller, digest_of_key, unknown_key
+from mutoscope.api.uploads import keep
+from mutoscope.models import ANIMATIC, MODELS, InputError, Model, ReferenceToVideo, parse_input
+from mutoscope.references import FetchError, open_data_uri
+from mutoscope.tasks import Status, Task, VideoRequest
+
+Result = TypeVar("Result")
+
+_SLOW_TO_PARSE = 256 * 2**10  # a larger body is parsed in a thread, so that others need not wait for it
+_BETWEEN_LOOKS_SECONDS = 0.2  # at a task whose request is held open
+
+_SUBMIT_DOC = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": ReferenceToVideo.model_json_schema()}},
+    },
+}
+
+
+class LeanRoute(APIRoute):
+    """A route that is documented like any other, but whose function is handed the request as it is.
+
+    FastAPI's solving of parameters costs more than these two functions do.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handler: Callable[[Request], Any] = self.endpoint
+        return handler
+
+
+router = APIRouter(tags=["predictions"])
+busy = APIRouter(tags=["predictions"], route_class=LeanRoute)
+
+
+async def submit(request: Request) -> Response:
+    """Accept a task: HTTP 200, the full prediction, status `created`. Durable when it answers."""
+    server = request.app.state.server
+    key_id = await _read(server, server.store.caller, digest_of_key(request))
+    if key_id is None:
+        raise unknown_key()
+    model = _model(server, request.path_params["model_id"])
+    body = await _body(request, server.settings.max_body_bytes)
+    try:
+        asked = parse_input(model, body)
+    except InputError as error:
+        raise ApiError(400, str(error), "invalid_parameter") from None
+    if server.estimates.num_queued() >= server.settings.max_queued:
+        raise ApiError(429, "The queue is full: try again in a minute.", "queue_full", {"Retry-After": "60"})
+    if any(image[:5].lower() == "data:" for image in asked.images):
+        asked = await run_in_threadpool(_keep_data_uris, server, key_id, asked)
+    task_id = uuid.uuid4().hex
+    engine = "animatic" if server.settings.sandbox else model.engine
+
+    task = await server.commits.run(
+        lambda connection: server.store.add(
+            task_id,
+            key_id,
+            model.id,
+            engine,
+            asked,
+            base64_output=body.get("enable_base64_output") is True,
+            connection=connection,
+        )
+    )
+    server.ring()
+    if body.get("enable_sync_mode") is True:
+        return wavespeed.success(await _hold(request, task))
+    return wavespeed.success(await _show(request, task))
+
+
+async def result(request: Request) -> Response:
+    """A caller's task as it stands."""
+    server = request.app.state.server
+    key_id, task = await _read(server, server.store.poll, digest_of_key(request), request.path_params["task_id"])
+    if key_id is None:
+        raise unknown_key()
+    if task is None:
+        raise _unknown_task()
+    return wavespeed.success(await _show(request, task))
+
+
+for prefix in ("/api/v3", "/api/v2"):  # v2 is an alias: old clients poll and upload there
+    in_schema = prefix == "/api/v3"
+    for path in ("/predictions/{task_id}/result", "/predictions/{task_id}"):
+        busy.add_api_route(prefix + path, result, methods=["GET"], include_in_schema=in_schema)
+
+
+def delete(request: Request, task_id: str, key_id: Annotated[str, Depends(caller)]) -> Response:
+    """End a task: a queued one at once, a running one at its next step; forget an ended one and its files."""
+    server = request.app.state.server
+    before = server.store.get(key_id, task_id)
+    if before is None:
+        raise _unknown_task()
+    if before.status.is_terminal:
+        for key in filter(None, (before.output, before.poster, *_kept_images(before))):
+            server.files.delete(key)
+        server.store.remove([task_id])
+        return wavespeed.success({"id": task_id, "status": "deleted"})
+    task = server.store.cancel(key_id, task_id)
+    if task is None:
+        raise _unknown_task()
+    return wavespeed.success(show(request, task))
+
+
+for prefix in ("/api/v3", "/api/v2"):
+    router.add_api_route(
+        prefix + "/predictions/{task_id}", delete, methods=["DELETE"], include_in_schema=prefix == "/api/v3"
+    )
+
+submits = APIRouter(tags=["predictions"], route_class=LeanRoute)
+for prefix in ("/api/v3", "/api/v2"):
+    submits.add_api_route(
+        prefix + "/{model_id:path}",
+        submit,
+        methods=["POST"],
+        include_in_schema=prefix == "/api/v3",
+        openapi_extra=_SUBMIT_DOC,
+    )
+
+
+def show(request: Request, task: Task) -> dict[str, Any]:
+    """The prediction object of a task, its files as signed links for as long as they are kept."""
+    server = request.app.state.server
+    base = base_url(request)
+    expires = (task.finished_at or task.created_at) + server.settings.retention_days * 86_400
+
+    def link(key: str) -> str:
+        return base + str(server.links.sign(key, expires))
+
+    outputs: list[str] = []
+    if task.status is Status.SUCCEEDED and task.output:
+        if task.base64_output:
+            data = server.files.read(task.output)
+            outputs = ["data:video/mp4;base64," + base64.b64encode(data).decode()] if data else []
+        else:
+            outputs = [link(task.output)]
+    place, seconds = server.estimates.of(task)
+    return wavespeed.prediction(
+        task,
+        base=base,
+        outputs=outputs,
+        poster=link(task.poster) if task.poster else "",
+        images=[link(image[5:]) if image.startswith("file:") else image for image in task.request.images],
+        queue_position=place,
+        eta_seconds=seconds,
+    )
+
+
+async def _show(request: Request, task: Task) -> dict[str, Any]:
+    if task.base64_output and task.status is Status.SUCCEEDED:  # reads a file of megabytes
+        return await run_in_threadpool(show, request, task)
+    return show(request, task)
+
+
+async def _hold(request: Request, task: Task) -> dict[str, Any]:
+    """Wait for the task to end; answer what has become of it, or that it goes on."""
+    server = request.app.state.server
+    until = time.monotonic() + server.settings.sync_seconds
+    while not task.status.is_terminal and time.monotonic() < until:
+        if await request.is_disconnected():
+            break
+        await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
+        found = await _read(server, server.store.get, task.key_id, task.id)
+        if found is None:  # deleted while we waited
+            raise _unknown_task()
+        task = found
+    shown = await _show(request, task)
+    return shown if task.status.is_terminal else wavespeed.sync_timed_out(shown, server.settings.sync_seconds)
+
+
+async def _read(server: Any, read: Callable[..., Result], *arguments: Any) -> Result:
+    # A SQLite read takes tens of microseconds and never waits for a writer; any other database is a network away.
+    if server.store.reads_are_local:
+        return read(*arguments)
+    return await run_in_threadpool(read, *arguments)
+
+
+async def _body(request: Request, max_bytes: int) -> dict[str, Any]:
+    too_large = ApiError(
+        413,
+        f"The body is larger than {max_bytes // 2**20} MB: upload the images first (POST /api/v3/media/uploads).",
+        "too_large",
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise too_large
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind not in ("application/json", "text/json") and not kind.endswith("+json"):
+        raise ApiError(415, f"The body must be application/json, not {kind}.", "unsupported_media_type")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            raise too_large
+        chunks.append(chunk)
+    data = b"".join(chunks)
+    try:
+        body = json.loads(data) if size < _SLOW_TO_PARSE else await run_in_threadpool(json.loads, data)
+    except (ValueError, RecursionError):
+        raise ApiError(400, "The body is not valid JSON.", "invalid_json") from None
+    if not isinstance(body, dict):
+        raise ApiError(400, "The body must be a JSON object with prompt and images.", "invalid_request")
+    return body
+
+
+def _model(server: Any, model_id: str) -> Model:
+    model = MODELS.get(model_id)
+    if model is None:
+        raise ApiError(404, f"Unknown model {model_id[:200]!r}. Models here: {', '.join(MODELS)}.", "unknown_model")
+    if model.engine != "animatic" and not server.settings.sandbox:
+        raise ApiError(
+            503,
+            f"{model.id} can't be rendered here: this server has no SkyReels-V3 engine and weights. Use {ANIMATIC} for "
+            "a free animatic of the same shot, or start the server with --sandbox to have animatics in its place.",
+            "engine_unavailable",
+        )
+    return model
+
+
+def _unknown_task() -> ApiError:
+    return ApiError(404, "Task not found.", "task_not_found")
+
+
+def _kept_images(task: Task) -> list[str]:
+    return [image[5:] for image in task.request.images if image.startswith("file:")]
+
+
+def _keep_data_uris(server: Any, key_id: str, asked: VideoRequest) -> VideoRequest:
+    """The request with its data URIs stored as files of the caller, so that the row stays small."""
+    images: list[str] = []
+    for index, image in enumerate(asked.images):
+        if image[:5].lower() != "data:":
+            images.append(image)
+            continue
+        try:
+            data = open_data_uri(image, server.limits)
+        except FetchError as error:
+            raise ApiError(400, f"images[{index}] can't be read: {error}.", "invalid_parameter") from None
+        images.append("file:" + keep(server, key_id, data, f"image-{index + 1}"))
+    return replace(asked, images=tuple(images))

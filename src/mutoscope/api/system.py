@@ -1,0 +1,102 @@
+"""What the server is: health, the models and their prices, and the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends
+from sqlalchemy import text
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from mutoscope import __version__, pricing
+from mutoscope.api import wavespeed
+from mutoscope.api.callers import ApiError, base_url, caller
+from mutoscope.models import MODELS, schema_of
+
+router = APIRouter(tags=["system"])
+
+_WEB = Path(__file__).parent.parent / "web"
+
+
+@router.get("/healthz")
+def health(request: Request) -> Response:
+    """200 when tasks can be accepted: the database answers."""
+    server = request.app.state.server
+    with server.store.database.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    return wavespeed.success({"version": __version__, "sandbox": server.settings.sandbox})
+
+
+@router.get("/api/v3/models")
+def models(request: Request, _: Annotated[str, Depends(caller)]) -> Response:
+    """The models on offer, each with the JSON Schema of its input and its price."""
+    return wavespeed.success(
+        [
+            {
+                "model_id": model.id,
+                "name": model.id,
+                "description": model.description,
+                "type": "image-to-video",
+                "base_price": pricing.usd(pricing.quote_micros(model.id, 5)),
+                "sort_order": order,
+                "formula": '{"total_price": base_price * duration / 5}',
+                "api_schema": {
+                    "api_schemas": [
+                        {
+                            "type": "model_run",
+                            "method": "POST",
+                            "server": base_url(request),
+                            "api_path": f"/api/v3/{model.id}",
+                            "request_schema": schema_of(model),
+                        }
+                    ]
+                },
+            }
+            for order, model in enumerate(MODELS.values(), start=1)
+        ]
+    )
+
+
+@router.get("/", include_in_schema=False)
+def page() -> Response:
+    """The page: compose, run, watch."""
+    return FileResponse(_WEB / "index.html", headers=_PAGE_HEADERS)
+
+
+@router.get("/web/{name}", include_in_schema=False)
+def asset(name: str) -> Response:
+    """The page's scripts and styles."""
+    path = _WEB / name
+    if path.parent != _WEB or not path.is_file():
+        raise ApiError(404, "Not found.", "not_found")
+    return FileResponse(path, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"})
+
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob: "
+    "http: https:; media-src 'self' blob: http: https:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+@router.post("/api/v3/model/price")
+def price(asked: Annotated[dict[str, Any], Body()], _: Annotated[str, Depends(caller)]) -> Response:
+    """What a request would cost, in dollars."""
+    model = MODELS.get(str(asked.get("model_id", "")))
+    if model is None:
+        raise ApiError(404, f"Unknown model. Models here: {', '.join(MODELS)}.", "unknown_model")
+    inputs = asked.get("inputs")
+    duration = inputs.get("duration") if isinstance(inputs, dict) else None
+    if duration is None:
+        duration = 5
+    if isinstance(duration, bool) or not isinstance(duration, int) or not 5 <= duration <= 10:
+        raise ApiError(400, f"duration is {duration!r}: it must be a whole number from 5 to 10.", "invalid_parameter")
+    amount = pricing.usd(pricing.quote_micros(model.id, duration))
+    return wavespeed.success(
+        {"model_id": model.id, "price": amount, "discounted_price": amount, "discount_rate": 1, "currency": "USD"}
+    )

@@ -1,0 +1,143 @@
+"""WaveSpeed's v3 dialect: its envelope, its words, its numbers. No other module knows them; this one knows no route.
+
+Success is HTTP 200 with `{"code": 200, "message": "success", "data": …}` and no top-level `error`; a refusal is a real
+HTTP status with `{"code", "message", "error_code"}`. A prediction is always complete and never null, because old
+clients validate each field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mutoscope.api.callers import ApiError
+from mutoscope.tasks import Status, Task
+
+WORDS = {
+    Status.QUEUED: "created",
+    Status.RUNNING: "processing",
+    Status.SUCCEEDED: "completed",
+    Status.FAILED: "failed",
+    Status.CANCELED: "cancelled",
+}
+"""Our states in the dialect's words."""
+
+SYNC_TIMED_OUT = 5004
+
+_ERROR_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+def success(data: Any) -> Response:
+    """HTTP 200 and the envelope."""
+    return _json(200, {"code": 200, "message": "success", "data": data})
+
+
+def refusal(error: ApiError) -> Response:
+    """The error's HTTP status and its envelope."""
+    body = {"code": error.status, "message": error.message, "error_code": error.error_code}
+    return _json(error.status, body, error.headers)
+
+
+def prediction(
+    task: Task,
+    *,
+    base: str,
+    outputs: list[str],
+    poster: str,
+    images: list[str],
+    queue_position: int | None,
+    eta_seconds: float | None,
+) -> dict[str, Any]:
+    """The prediction object of a task; `base` is the server's public URL, the lists hold URLs for the caller."""
+    request = task.request
+    ended = task.finished_at if task.finished_at is not None else None
+    run_ms = round((ended - task.started_at) * 1000) if ended is not None and task.started_at is not None else 0
+    found: dict[str, Any] = {
+        "id": task.id,
+        "model": task.model,
+        "outputs": outputs,
+        "urls": {"get": f"{base}/api/v3/predictions/{task.id}/result"},
+        "has_nsfw_contents": [False] * len(outputs),
+        "status": WORDS[task.status],
+        "created_at": rfc3339(task.created_at),
+        "error": task.error,
+        "executionTime": run_ms,
+        "timings": {"inference": run_ms, **{name: ms for name, ms in task.timings.items() if name != "inference"}},
+        # What follows is ours: clients ignore it, people want it.
+        "engine": task.engine,
+        "seed": request.seed,
+        "progress": round(task.progress, 4),
+        "stage": task.stage,
+        "queue_position": queue_position,
+        "eta_seconds": eta_seconds,
+        "poster": poster,
+        "input": {
+            "prompt": request.prompt,
+            "images": images,
+            "aspect_ratio": request.aspect_ratio,
+            "duration": request.duration,
+            "seed": request.seed,
+        },
+    }
+    if task.error_code:
+        found["code"] = task.error_code
+    return found
+
+
+def sync_timed_out(found: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The answer to a held request whose time is over, from its prediction; clients look for this very text."""
+    return {
+        **found,
+        "status": "processing",
+        "code": SYNC_TIMED_OUT,
+        "error": f"Sync mode timed out after {seconds:g} seconds. The prediction is still processing asynchronously. "
+        f"Poll {found['urls']['get']} for its result.",
+    }
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since the epoch as clients parse them: UTC, milliseconds, Z."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def speak(app: FastAPI) -> None:
+    """Tell every refusal of `app` in this dialect, those of the framework too."""
+
+    def on_refusal(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return refusal(error)
+
+    def on_framework_refusal(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = _ERROR_CODES.get(error.status_code, "error")
+        return refusal(ApiError(error.status_code, str(error.detail), code, dict(error.headers or {})))
+
+    def on_invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+        return refusal(ApiError(400, f"{where}: {first['msg']}.", "invalid_request"))
+
+    def on_fault(_: Request, error: Exception) -> Response:
+        return refusal(ApiError(500, "The server failed to handle this request; it is logged.", "internal_error"))
+
+    handlers: dict[type[Exception], Callable[[Request, Exception], Response]] = {
+        ApiError: on_refusal,
+        HTTPException: on_framework_refusal,
+        RequestValidationError: on_invalid,
+        Exception: on_fault,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(body, separators=(",", ":")), status, headers, media_type="application/json")

