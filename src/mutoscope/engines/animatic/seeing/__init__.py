@@ -13,7 +13,7 @@ from cv2.typing import MatLike
 
 from mutoscope.engines import Image, Pixels
 from mutoscope.engines.animatic.cutout import Box, Cutout, Edge
-from mutoscope.engines.animatic.seeing.matte import soft_matte, spread_colours
+from mutoscope.engines.animatic.seeing.matte import soft_matte, spread_beyond, spread_colours
 from mutoscope.engines.animatic.seeing.networks import Face, Networks, load_networks, saliency_weights
 from mutoscope.engines.animatic.seeing.plate import fill_behind
 from mutoscope.engines.animatic.seeing.region import find_region, fit
@@ -22,9 +22,6 @@ __all__ = ["Networks", "load_networks", "saliency_weights", "see"]
 
 SIDE = 512
 """Working size: everything is found at it, and only the matte's band is computed at the picture's own."""
-
-SMOOTH = {"person": 1e-4, "object": 2e-3}
-"""How far the matte follows fine detail: hair does count, a glint on a rim does not."""
 
 NEUTRAL = 236
 """The grey of the plate behind a caller's own cut-out: a studio's sweep."""
@@ -45,7 +42,7 @@ def see(image: Image, networks: Networks | None = None) -> Cutout:
     faces = _boxes(region.faces, small, rgb)
     if region.mask is None:
         return _scene(rgb, faces)
-    alpha = soft_matte(rgb, small, region.mask, SMOOTH[region.kind])
+    alpha = soft_matte(rgb, small, region.mask, strands=region.kind == "person")
     if alpha.max() <= 127:
         return _scene(rgb, faces)
     subject = np.dstack([spread_colours(rgb, small, alpha), alpha])
@@ -69,7 +66,7 @@ def _see_own_cutout(image: Image, rgb: Pixels, networks: Networks) -> Cutout:
     return Cutout(
         kind="person" if faces else "object",
         rgb=rgb,
-        subject=np.ascontiguousarray(image.pixels),
+        subject=np.dstack([spread_beyond(image.pixels[..., :3], alpha), alpha]),
         box=_box(alpha),
         plate=np.full_like(rgb, NEUTRAL),
         faces=faces,

@@ -20,19 +20,23 @@ REACH = 0.012
 """Half the width of the band in which the edge is sought, as a share of the picture's longest side."""
 
 
-def soft_matte(rgb: Pixels, small: Pixels, mask: Channel, smooth: float = 1e-4) -> Channel:
+GAP = 0.004
+"""Half the width of the gaps that are closed in a thing without strands, likewise."""
+
+
+def soft_matte(rgb: Pixels, small: Pixels, mask: Channel, strands: bool) -> Channel:
     """Alpha, (h, w), for `rgb` (h, w, 3), given the same picture at working size and a 0-or-255 mask over it.
 
     A guided filter with a colour guide (He, Sun, Tang 2010, https://doi.org/10.1007/978-3-642-15549-9_1), its
     coefficients found small and applied large (He & Sun 2015, https://arxiv.org/abs/1505.00996), in a band along the
-    mask's edge; beyond the band the mask has the say. `smooth` is the filter's epsilon, for colours from 0 to 1: small
-    follows hairs, large ignores what merely glints.
+    mask's edge; beyond the band the mask has the say. With `strands` every hair is followed; without, glints
+    along a rim are ignored and hairline gaps closed.
     """
     height, width = rgb.shape[:2]
     guide = small.astype(np.float32) / 255
     edge = cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
     reach = max(2, round(max(small.shape) * REACH))
-    coefficients = _guided_coefficients(guide, edge, reach, smooth)
+    coefficients = _guided_coefficients(guide, edge, reach, 1e-4 if strands else 2e-3)
     inside, outside = (cv2.distanceTransform(side, cv2.DIST_L2, 5) for side in _sides(edge))
     band = np.where(np.maximum(inside, outside) <= reach + 1, 128, np.where(inside > 0, 255, 0)).astype(np.uint8)
     alpha = np.asarray(cv2.resize(band, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
@@ -48,7 +52,14 @@ def soft_matte(rgb: Pixels, small: Pixels, mask: Channel, smooth: float = 1e-4) 
     depth = np.clip((np.abs(there[:, 4]) / reach - 0.5) * 2, 0, 1)
     soft = soft * (1 - depth) + (there[:, 4] > 0) * depth
     alpha[ys, xs] = np.rint(np.clip(soft, 0, 1) * 255)
-    return alpha
+    if strands:
+        return alpha
+    gap = max(1, round(max(height, width) * GAP))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * gap + 1, 2 * gap + 1))
+    # Repeated beyond the border: closing would otherwise grow the matte onto every edge it comes near.
+    frame = 2 * gap
+    framed = cv2.copyMakeBorder(alpha, frame, frame, frame, frame, cv2.BORDER_REPLICATE)
+    return cv2.morphologyEx(framed, cv2.MORPH_CLOSE, disc)[frame:-frame, frame:-frame]
 
 
 def spread_colours(rgb: Pixels, small: Pixels, alpha: Channel) -> Pixels:
@@ -74,6 +85,20 @@ def spread_colours(rgb: Pixels, small: Pixels, alpha: Channel) -> Pixels:
     own += part * (rgb[ys, xs] - part * own - (1 - part) * behind)
     subject[ys, xs] = np.rint(np.clip(own, 0, 255))
     return subject
+
+
+def spread_beyond(rgb: Pixels, alpha: Channel) -> Pixels:
+    """`rgb` (h, w, 3) with the colours of what shows going on where nothing does (alpha 0); all others untouched.
+
+    What is written under full transparency is arbitrary, often black, and would seep in when the picture is resized.
+    """
+    height, width = alpha.shape
+    reach = max(3, round(max(height, width) * 0.03))
+    cover = (alpha.astype(np.float32) / 255)[..., None]
+    near, _ = _blurs(rgb.astype(np.float32), rgb, cover, reach)
+    spread = rgb.copy()
+    cv2.copyTo(np.rint(np.clip(near, 0, 255)).astype(np.uint8), cv2.inRange(alpha, 0, 0), spread)
+    return spread
 
 
 def _blurs(fore: Map, back: Map, cover: Map, reach: int) -> tuple[Map, Map]:

@@ -158,9 +158,12 @@ class _FaceDetector:
         corners = centres - boxes[sure, 2:4] / 2 - (left, top)
         rects = np.hstack([corners, boxes[sure, 2:4]]) / scale
         kept = cv2.dnn.NMSBoxes(rects.tolist(), scores[sure].tolist(), least_score, most_overlap)
-        return [
-            Face(*(float(v) for v in rects[i]), score=float(scores[sure][i])) for i in np.asarray(kept, int).ravel()
-        ]
+        return [_face(rects[i], scores[sure[i]]) for i in np.asarray(kept, int).ravel()]
+
+
+def _face(rect: Map, score: float) -> Face:
+    x, y, width, height = (float(side) for side in rect)
+    return Face(x, y, width, height, float(score))
 
 
 def _anchors(grids: Sequence[tuple[int, int]]) -> Map:

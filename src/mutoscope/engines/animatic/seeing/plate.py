@@ -64,7 +64,7 @@ def push_pull(picture: Map, known: Map) -> Map:
 
     Gortler et al. 1996, The Lumigraph, section 3.3.
     """
-    levels = [(picture * known[..., None], known)]
+    levels: list[tuple[Map, Map]] = [(picture * known[..., None], known)]
     while min(levels[-1][1].shape) > 1:
         colours, weights = levels[-1]
         size = (max(1, weights.shape[1] // 2), max(1, weights.shape[0] // 2))
@@ -74,7 +74,7 @@ def push_pull(picture: Map, known: Map) -> Map:
         gain = np.minimum(1, weights * 2) / np.maximum(weights, 1e-6)
         levels.append((colours * gain[..., None], weights * gain))
     colours, weights = levels[-1]
-    filled: Map = np.full_like(colours, (colours.sum(axis=(0, 1)) / max(float(weights.sum()), 1e-6)))
+    filled: Map = np.full_like(colours, colours.sum(axis=(0, 1)) / max(float(weights.sum()), 1e-6))
     for colours, weights in reversed(levels):
         coarse = cv2.resize(filled, weights.shape[::-1], interpolation=cv2.INTER_LINEAR)
         coarse = cv2.GaussianBlur(coarse.reshape(*weights.shape, 3), (0, 0), 1)

@@ -22,7 +22,7 @@ SIDE = 384
 MODEL_SIDE = 160
 BAND = 0.02
 PERSON_PATCHES = 160
-OBJECT_PATCHES = 280
+OBJECT_PATCHES = 330
 NO_BOX = (0, 0, 1, 1)  # unread: GrabCut is given a mask
 LEAST_AREA = 0.05
 """An object smaller than this share of the picture is part of a scene."""
