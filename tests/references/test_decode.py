@@ -10,9 +10,10 @@ import pytest
 
 from mutoscope.engines import Pixels
 from mutoscope.references import Limits
-from mutoscope.references.decode import decode
+from mutoscope.references.decode import DecodeError, decode
 
 from .corpus import RIGHT, TURNED, Corners
+from .hostile import HARMLESS, WRONG
 
 RSS_KB = 512 * 1024
 SECONDS = 5
@@ -66,3 +67,27 @@ def test_shows_the_same_when_it_is_made_smaller(name: str) -> None:
 
     assert sorted(pixels.shape[:2]) == [32, 48]
     assert_shows(pixels, expected)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_refuses_with_a_reason(name: str) -> None:
+    make, reason = WRONG[name]
+
+    with pytest.raises(DecodeError) as refused:
+        read(make())
+
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_refuses_or_shows_what_a_viewer_would(name: str) -> None:
+    make, size = HARMLESS[name]
+
+    try:
+        pixels = read(make())
+    except DecodeError:
+        return
+
+    assert pixels.shape[:2] == size
+    if "-cut-" in name:  # then nothing of the picture itself was lost
+        assert_shows(pixels, RIGHT[name.split("-cut-")[0]][1])

@@ -12,6 +12,7 @@ total deadline nor a bound on bytes; with those ours to write, the rest is the f
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import ssl
@@ -19,7 +20,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -38,6 +38,7 @@ Resolver = Callable[[str], Sequence[str]]
 USER_AGENT = "Mutoscope (reference-to-video server)"
 _MAX_ADDRESSES = 16
 _REDIRECTS = (301, 302, 303, 307, 308)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 _URL = re.compile(r"(https?)://([^/?#]*)([^#]*)(?:#.*)?", re.IGNORECASE | re.DOTALL)
 _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*")
@@ -81,7 +82,7 @@ class Reply:
 def parse(url: str) -> Target:
     """Read an http(s) URL strictly: what two readers could read in two ways is refused. Raises FetchError."""
     url = url.strip(" ")
-    if re.search(r"[\x00-\x1f\x7f\\]", url):
+    if _CONTROL.search(url):
         raise FetchError("the URL holds a backslash, a tab or a line break")
     match = _URL.fullmatch(url)
     if match is None:
@@ -120,10 +121,7 @@ def get(
                 if response.status not in _REDIRECTS:
                     raise FetchError(f"the server answered {_describe(response.status)}")
                 location = _header(response, b"location")
-            # Checked before urljoin, which would drop line breaks and tabs unasked.
-            if re.search(r"[\x00-\x1f\x7f\\]", location) or not location:
-                raise FetchError("the server redirects to a URL that can't be read")
-            target = parse(urljoin(target.url, location))
+            target = parse(_join(target.url, location))
         except FetchError as error:
             raise error if hop == 0 else FetchError(f"after a redirect, {error}") from None
     raise FetchError(f"the server redirects more than {max_redirects} times")
@@ -155,6 +153,14 @@ def resolve_by_system(host: str) -> list[str]:
     """Every address the system's resolver knows for `host`. Raises OSError where there is none."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in found))
+
+
+def _join(url: str, location: str) -> str:
+    # Checked before urljoin, which would drop line breaks and tabs unasked.
+    if location and not _CONTROL.search(location):
+        with contextlib.suppress(ValueError):
+            return urljoin(url, location)
+    raise FetchError("the server redirects to a URL that can't be read")
 
 
 def _parse_host(host: str) -> str:
@@ -192,7 +198,7 @@ def _public_tls() -> ssl.SSLContext:
     return httpcore.default_ssl_context()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _answer(
     method: str,
     target: Target,
