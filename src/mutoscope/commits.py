@@ -30,7 +30,8 @@ class _Write:
 class GroupCommit:
     """One thread that runs bodies of transactions and commits them together.
 
-    Each body runs in a savepoint of its own: one that raises leaves no trace and harms no other.
+    A body that raises leaves no trace and harms no other: all are then run again, each in a transaction of its own. So
+    a body may run twice, and does nothing but read and write through the connection it is handed.
     """
 
     def __init__(self, store: Store) -> None:
@@ -65,18 +66,17 @@ class GroupCommit:
                 return
 
     def _commit(self, batch: list[_Write]) -> None:
-        outcomes: list[tuple[_Write, Any, BaseException | None]] = []
         try:
             with self._store.write() as connection:
+                outcomes: list[_Outcome] = [(write, write.body(connection), None) for write in batch]
+        except Exception as error:
+            if len(batch) == 1:
+                outcomes = [(batch[0], None, error)]
+            else:  # somebody's write failed, and with it the whole: find out whose, by committing each alone
                 for write in batch:
-                    try:
-                        with connection.begin_nested():
-                            outcomes.append((write, write.body(connection), None))
-                    except Exception as error:
-                        outcomes.append((write, None, error))
-        except Exception as error:  # the commit itself failed: nobody's write happened
-            outcomes = [(write, None, error) for write in batch]
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Write, Any, BaseException | None]]] = {}
+                    self._commit([write])
+                return
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
         for outcome in outcomes:
             by_loop.setdefault(outcome[0].loop, []).append(outcome)
         for loop, theirs in by_loop.items():
@@ -84,7 +84,10 @@ class GroupCommit:
                 loop.call_soon_threadsafe(_settle, theirs)
 
 
-def _settle(outcomes: list[tuple[_Write, Any, BaseException | None]]) -> None:
+_Outcome = tuple[_Write, Any, BaseException | None]
+
+
+def _settle(outcomes: list[_Outcome]) -> None:
     for write, result, error in outcomes:
         if write.done.done():  # the caller went away
             continue

@@ -16,14 +16,22 @@ from mutoscope.tasks import Status, Task
 
 _REFRESH_SECONDS = 1.0
 _SAMPLE = 50  # of the latest videos, to learn how long one takes
+_COUNTED = 1000  # places are exact up to here; nobody further back minds being off by the few that were canceled
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
     at: float = float("-inf")
-    queued: dict[str, list[int]] = field(default_factory=dict)  # engine → seq of its queued tasks, ascending
+    num_queued: dict[str, int] = field(default_factory=dict)
+    first: dict[str, list[int]] = field(default_factory=dict)  # engine → seq of its first queued tasks, ascending
     running: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # engine → run time per second of video
+
+    def place(self, task: Task) -> int:
+        first = self.first.get(task.engine, [])
+        if len(first) < _COUNTED or task.seq <= first[-1]:
+            return bisect_left(first, task.seq) + 1
+        return min(_COUNTED + task.seq - first[-1], self.num_queued[task.engine] + 1)
 
 
 class Estimates:
@@ -36,7 +44,7 @@ class Estimates:
 
     def num_queued(self) -> int:
         """How many tasks wait, of all engines."""
-        return sum(map(len, self._fresh().queued.values()))
+        return sum(self._fresh().num_queued.values())
 
     def of(self, task: Task) -> tuple[int | None, float | None]:
         """(place in the queue, seconds until done); the next to be claimed has place 1, None is not known."""
@@ -49,7 +57,7 @@ class Estimates:
             if task.progress > 0.1:
                 return None, round(elapsed / task.progress * (1 - task.progress), 1)
             return None, None if pace is None else round(max(0.0, pace * task.request.duration - elapsed), 1)
-        place = bisect_left(look.queued.get(task.engine, []), task.seq) + 1
+        place = look.place(task)
         if pace is None:
             return place, None
         at_once = max(1, look.running.get(task.engine, 0))
@@ -65,7 +73,8 @@ class Estimates:
         return self._look
 
     def _take(self) -> _Look:
-        live = select(tasks.c.engine, tasks.c.seq).where(tasks.c.status == Status.QUEUED.value).order_by(tasks.c.seq)
+        waiting = tasks.c.status == Status.QUEUED.value
+        counts = select(tasks.c.engine, func.count()).where(waiting).group_by(tasks.c.engine)
         running = (
             select(tasks.c.engine, func.count()).where(tasks.c.status == Status.RUNNING.value).group_by(tasks.c.engine)
         )
@@ -75,13 +84,15 @@ class Estimates:
             .order_by(tasks.c.seq.desc())
             .limit(_SAMPLE)
         )
-        queued: dict[str, list[int]] = defaultdict(list)
+        first: dict[str, list[int]] = {}
         paces: dict[str, list[float]] = defaultdict(list)
         with self._store.database.connect() as connection:
-            for engine, seq in connection.execute(live):
-                queued[engine].append(seq)
-            counts: dict[str, int] = dict(connection.execute(running).tuples().all())
+            num_queued: dict[str, int] = dict(connection.execute(counts).tuples().all())
+            for engine in num_queued:
+                front = select(tasks.c.seq).where(waiting, tasks.c.engine == engine)
+                first[engine] = list(connection.execute(front.order_by(tasks.c.seq).limit(_COUNTED)).scalars())
+            at_work: dict[str, int] = dict(connection.execute(running).tuples().all())
             for engine, started, finished, request in connection.execute(done):
                 paces[engine].append((finished - started) / request["duration"])
         medians = {engine: sorted(values)[len(values) // 2] for engine, values in paces.items()}
-        return _Look(time.monotonic(), dict(queued), counts, medians)
+        return _Look(time.monotonic(), num_queued, first, at_work, medians)

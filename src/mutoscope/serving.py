@@ -24,8 +24,9 @@ from mutoscope.worker import Worker
 log = structlog.get_logger()
 
 
-class ServingError(Exception):
-    """The server can't start; says why."""
+# The thread that commits gives up the interpreter at every statement; with the default of 5 ms it would wait that long
+# for the event loop to hand it back, each time.
+_SWITCH_SECONDS = 0.0005
 
 
 def set_up_logging() -> None:
@@ -49,6 +50,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int) -> None:
     from mutoscope.api import create_app
 
     set_up_logging()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     # Taken before any worker starts: a port in use is told at once, and port 0 becomes a real one.
     listening = socket.create_server(
         (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048

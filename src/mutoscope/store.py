@@ -14,7 +14,20 @@ from dataclasses import asdict
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, and_, bindparam, case, delete, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Executable,
+    RowMapping,
+    and_,
+    bindparam,
+    case,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from mutoscope.schema import keys, tasks, uploads
 from mutoscope.tasks import AttemptsUsedUpError, Status, Task, VideoRequest
@@ -78,6 +91,8 @@ class Store:
         self._max_losses = max_losses
         self._clock = clock
         self._one_writer = threading.Lock()
+        self._reader: Connection | None = None
+        self._one_reader = threading.Lock()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -91,6 +106,18 @@ class Store:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
             connection.commit()
+
+    def _look_up(self, statement: Executable, parameters: dict[str, str]) -> RowMapping | None:
+        """The first row of a statement that finds at most one, by an index."""
+        if not self.reads_are_local:
+            with self.database.connect() as connection:
+                return connection.execute(statement, parameters).mappings().first()
+        # Checking a connection out of the pool and back in costs as much as such a read does, so one is kept. It holds
+        # no transaction open between reads: the driver is in autocommit mode.
+        with self._one_reader:
+            if self._reader is None:
+                self._reader = self.database.connect()
+            return self._reader.execute(statement, parameters).mappings().first()
 
     # Submitting and reading
 
@@ -132,22 +159,19 @@ class Store:
 
     def caller(self, digest: str) -> str | None:
         """The id of the key with this digest, unless it was revoked."""
-        with self.database.connect() as connection:
-            key_id: str | None = connection.execute(_BY_KEY_DIGEST, {"digest": digest}).scalar()
-            return key_id
+        row = self._look_up(_BY_KEY_DIGEST, {"digest": digest})
+        return row["id"] if row else None
 
     def poll(self, digest: str, task_id: str) -> tuple[str | None, Task | None]:
         """Who is asking, and their task of this id: `caller` and `get` in one statement, for the busiest route."""
-        with self.database.connect() as connection:
-            row = connection.execute(_POLL, {"digest": digest, "id": task_id}).mappings().first()
+        row = self._look_up(_POLL, {"digest": digest, "id": task_id})
         if row is None:
             return None, None
         return row["caller"], task_from_row(row) if row["seq"] is not None else None
 
     def get(self, key_id: str, task_id: str) -> Task | None:
         """The task of this id, if it is this key's."""
-        with self.database.connect() as connection:
-            row = connection.execute(_OF_KEY, {"id": task_id, "key_id": key_id}).mappings().first()
+        row = self._look_up(_OF_KEY, {"id": task_id, "key_id": key_id})
         return task_from_row(row) if row else None
 
     def newest(self, *, key_id: str | None = None, status: Status | None = None, limit: int = 50) -> list[Task]:

