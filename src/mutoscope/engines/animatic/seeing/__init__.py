@@ -23,6 +23,9 @@ __all__ = ["Networks", "load_networks", "saliency_weights", "see"]
 SIDE = 512
 """Working size: everything is found at it, and only the matte's band is computed at the picture's own."""
 
+CLOSER = 0.6
+"""A subject that takes less than this share of the picture's longest side, margins included, is looked at twice."""
+
 NEUTRAL = 236
 """The grey of the plate behind a caller's own cut-out: a studio's sweep."""
 
@@ -42,12 +45,26 @@ def see(image: Image, networks: Networks | None = None) -> Cutout:
     faces = _boxes(region.faces, small, rgb)
     if region.mask is None:
         return _scene(rgb, faces)
-    alpha = soft_matte(rgb, small, region.mask, strands=region.kind == "person")
-    if alpha.max() <= 127:
+    kind, mask = region.kind, region.mask
+    window = _window(mask, rgb)
+    near, near_small = np.ascontiguousarray(rgb[window.y0 : window.y1, window.x0 : window.x1]), small
+    if near.size < rgb.size:
+        # A small subject is looked at again from near: in the whole picture it had too few of the pixels worked on.
+        near_small = fit(near, SIDE)
+        again = find_region(near_small, networks)
+        if again.mask is None or again.kind != kind:
+            near, near_small, window = rgb, small, _whole(rgb)
+        else:
+            mask = again.mask
+    near_alpha = soft_matte(near, near_small, mask, strands=kind == "person")
+    if near_alpha.max() <= 127:
         return _scene(rgb, faces)
-    subject = np.dstack([spread_colours(rgb, small, alpha), alpha])
+    near_subject = np.dstack([spread_colours(near, near_small, near_alpha), near_alpha])
+    subject = np.zeros((*rgb.shape[:2], 4), np.uint8)
+    subject[window.y0 : window.y1, window.x0 : window.x1] = near_subject
+    alpha = np.ascontiguousarray(subject[..., 3])
     return Cutout(
-        kind=region.kind,
+        kind=kind,
         rgb=rgb,
         subject=subject,
         box=_box(alpha),
@@ -56,6 +73,26 @@ def see(image: Image, networks: Networks | None = None) -> Cutout:
         cropped=_cropped(alpha),
         transparent=False,
     )
+
+
+def _window(mask: MatLike, rgb: Pixels) -> Box:
+    """The part of the picture worth looking at from near: around a small subject; else the whole."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    scale = rgb.shape[1] / mask.shape[1]
+    x0, x1, y0, y1 = (float(side) * scale for side in (xs[0], xs[-1] + 1, ys[0], ys[-1] + 1))
+    margin = max(x1 - x0, y1 - y0) * 0.25
+    height, width = rgb.shape[:2]
+    box = Box(
+        max(0, round(x0 - margin)),
+        max(0, round(y0 - margin)),
+        min(width, round(x1 + margin)),
+        min(height, round(y1 + margin)),
+    )
+    return box if max(box.width, box.height) < CLOSER * max(width, height) else _whole(rgb)
+
+
+def _whole(rgb: Pixels) -> Box:
+    return Box(0, 0, rgb.shape[1], rgb.shape[0])
 
 
 def _see_own_cutout(image: Image, rgb: Pixels, networks: Networks) -> Cutout:
@@ -76,12 +113,11 @@ def _see_own_cutout(image: Image, rgb: Pixels, networks: Networks) -> Cutout:
 
 
 def _scene(rgb: Pixels, faces: tuple[Box, ...]) -> Cutout:
-    height, width = rgb.shape[:2]
     return Cutout(
         kind="scene",
         rgb=rgb,
         subject=None,
-        box=Box(0, 0, width, height),
+        box=_whole(rgb),
         plate=rgb,
         faces=faces,
         cropped=frozenset(),

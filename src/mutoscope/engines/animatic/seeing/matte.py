@@ -65,22 +65,21 @@ def soft_matte(rgb: Pixels, small: Pixels, mask: Channel, strands: bool) -> Chan
 def spread_colours(rgb: Pixels, small: Pixels, alpha: Channel) -> Pixels:
     """The subject's own colours, (h, w, 3): under a soft edge, what `rgb` would be without the background in it.
 
-    Blur fusion, twice (Forte 2021, https://arxiv.org/abs/2110.00236), with the blurs at working size (`small`). Where
-    the subject is whole its pixels stay as they came; where it is absent its nearby colours go on.
+    After blur fusion (Forte 2021, https://arxiv.org/abs/2110.00236), with the blurs at working size (`small`) and
+    taken from pixels that are surely the one or the other. Where the subject is whole its pixels stay as they came;
+    where it is absent its nearby colours go on.
     """
     height, width = alpha.shape
     size = small.shape[1::-1]
     picture = small.astype(np.float32)
-    cover = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA).astype(np.float32)[..., None] / 255
-    fore, back = _blurs(picture, picture, cover, max(3, max(size) // 16))
-    fore = fore + cover * (picture - cover * fore - (1 - cover) * back)
-    near, back = _blurs(fore, back, cover, max(2, max(size) // 120))
-    near = np.where(cv2.blur(cover, (3, 3))[..., None] > 0.004, near, fore)
-    near_full = _enlarge(near, (width, height))
+    cover = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    fore = _nearby(picture, np.clip(cover * 5 - 4, 0, 1) + cover * 1e-3)
+    back = _nearby(picture, np.clip(1 - cover * 5, 0, 1) + (1 - cover) * 1e-3)
+    near = _enlarge(fore, (width, height))
     subject = rgb.copy()
-    cv2.copyTo(near_full, cv2.inRange(alpha, 0, 0), subject)
+    cv2.copyTo(near, cv2.inRange(alpha, 0, 0), subject)
     ys, xs = _where(cv2.inRange(alpha, 1, 254))
-    own, behind = near_full[ys, xs].astype(np.float32), _sample(back, ys, xs, alpha.shape)
+    own, behind = near[ys, xs].astype(np.float32), _sample(back, ys, xs, alpha.shape)
     part = alpha[ys, xs, None].astype(np.float32) / 255
     own += part * (rgb[ys, xs] - part * own - (1 - part) * behind)
     subject[ys, xs] = np.rint(np.clip(own, 0, 255))
@@ -94,20 +93,26 @@ def spread_beyond(rgb: Pixels, alpha: Channel) -> Pixels:
     """
     height, width = alpha.shape
     reach = max(3, round(max(height, width) * 0.03))
-    cover = (alpha.astype(np.float32) / 255)[..., None]
-    near, _ = _blurs(rgb.astype(np.float32), rgb, cover, reach)
+    near = _mean(rgb.astype(np.float32), alpha.astype(np.float32) / 255, reach)[0]
     spread = rgb.copy()
     cv2.copyTo(np.rint(np.clip(near, 0, 255)).astype(np.uint8), cv2.inRange(alpha, 0, 0), spread)
     return spread
 
 
-def _blurs(fore: Map, back: Map, cover: Map, reach: int) -> tuple[Map, Map]:
-    """The mean colours of subject and background around every pixel: both (h, w, 3)."""
+def _nearby(picture: Map, weight: Map) -> Map:
+    """The mean of `picture` (h, w, 3) around every pixel by `weight` (h, w): from close by, or else from farther."""
+    longest = max(weight.shape)
+    close, enough = _mean(picture, weight, max(2, longest // 120))
+    far, _ = _mean(picture, weight, max(3, longest // 16))
+    trust = np.clip(enough[..., None] * 10, 0, 1)
+    return far + (close - far) * trust
+
+
+def _mean(picture: Map, weight: Map, reach: int) -> tuple[Map, Map]:
+    """The weighted mean of `picture` within `reach` of every pixel, (h, w, 3), and the mean weight there, (h, w)."""
     size = (2 * reach + 1, 2 * reach + 1)
-    weight = cv2.blur(cover, size)[..., None]
-    near_fore = cv2.blur(fore * cover, size) / (weight + 1e-5)
-    near_back = cv2.blur(back * (1 - cover), size) / (1 - weight + 1e-5)
-    return near_fore, near_back
+    enough = cv2.blur(weight, size)
+    return cv2.blur(picture * weight[..., None], size) / np.maximum(enough, 1e-6)[..., None], enough
 
 
 def _where(mask: Channel) -> tuple[Index, Index]:

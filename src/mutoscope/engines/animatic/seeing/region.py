@@ -27,6 +27,9 @@ NO_BOX = (0, 0, 1, 1)  # unread: GrabCut is given a mask
 LEAST_AREA = 0.05
 """An object smaller than this share of the picture is part of a scene."""
 LEAST_PERSON = 0.01
+PERSON_HOLES = 0.01
+OBJECT_HOLES = 0.002
+"""What a glint makes, in shares of the subject's area; the gap under an arm or in a handle is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,10 @@ def find_region(rgb: Pixels, networks: Networks) -> Region:
     prior = _prior(persons, salient, bool(faces), saliency is None)
     if prior is None:
         return Region("scene", None, ())
-    mask = _cut(small, prior)
+    guessed = saliency is None and not faces
+    mask = _cut(small, prior, holes=1.0 if guessed else PERSON_HOLES if faces else OBJECT_HOLES)
     least = LEAST_PERSON if faces else LEAST_AREA
-    if mask is None or np.count_nonzero(mask) < least * mask.size:
+    if mask is None or np.count_nonzero(mask) < least * mask.size or (guessed and not _has_edges(small, mask)):
         return Region("scene", None, faces)
     return Region("person" if faces else "object", mask, faces)
 
@@ -68,8 +72,7 @@ def _prior(persons: Map, salient: Map, has_face: bool, guessed: bool) -> Map | N
         return None
     salient = np.asarray(np.clip((salient - floor) / max(top - floor, 0.3), 0, 1), np.float32)
     if has_face:
-        # What a person holds or wears is the person's: strong saliency joins in, weak does not.
-        return persons if guessed else np.asarray(np.maximum(persons, np.where(salient > 0.6, salient, 0)), np.float32)
+        return persons if guessed else _with_belongings(persons, salient)
     person, eye = persons > 0.5, salient > 0.4
     either = int(np.count_nonzero(person | eye))
     if either and np.count_nonzero(person & eye) > 0.7 * either:
@@ -77,8 +80,25 @@ def _prior(persons: Map, salient: Map, has_face: bool, guessed: bool) -> Map | N
     return salient
 
 
-def _cut(small: Pixels, prior: Map) -> Mask | None:
-    """GrabCut (Rother et al. 2004) in the band where the prior is unsure; None when nothing is left."""
+def _with_belongings(persons: Map, salient: Map) -> Map:
+    """What a person holds or wears is the person's: strong saliency that touches a person joins in.
+
+    Not when it is larger than half the person: then it is what they stand before.
+    """
+    person = persons > 0.5
+    _, parts = cv2.connectedComponents(((salient > 0.6) | person).astype(np.uint8))
+    touching = np.unique(parts[person])
+    added = (salient > 0.6) & np.isin(parts, touching[touching > 0]) & ~person
+    if np.count_nonzero(added) > 0.5 * np.count_nonzero(person):
+        return persons
+    return np.where(added, np.maximum(persons, salient), persons)
+
+
+def _cut(small: Pixels, prior: Map, holes: float) -> Mask | None:
+    """GrabCut (Rother et al. 2004) in the band where the prior is unsure; None when nothing is left.
+
+    Holes up to that share of the subject's area are filled.
+    """
     threshold = _otsu(prior)
     likely = np.where(prior > threshold, 255, 0).astype(np.uint8)
     if not likely.any():
@@ -91,7 +111,7 @@ def _cut(small: Pixels, prior: Map) -> Mask | None:
     labels[outer == 0] = cv2.GC_BGD
     labels = _grab(small, labels)
     mask = np.where((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)
-    return _tidy(mask, prior, threshold)
+    return _tidy(mask, prior, threshold, holes)
 
 
 def _grab(small: Pixels, labels: Mask) -> Mask:
@@ -115,7 +135,7 @@ def _grab(small: Pixels, labels: Mask) -> Mask:
     return labels
 
 
-def _tidy(mask: Mask, prior: Map, threshold: float) -> Mask | None:
+def _tidy(mask: Mask, prior: Map, threshold: float, holes: float) -> Mask | None:
     """The mask without crumbs, stray islands and pinholes."""
     side = max(mask.shape)
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(side * 0.003))
@@ -129,10 +149,10 @@ def _tidy(mask: Mask, prior: Map, threshold: float) -> Mask | None:
     sure = np.bincount(parts.ravel(), weights=prior.ravel(), minlength=count)[1:] / areas
     kept = 1 + np.flatnonzero((areas >= 0.08 * areas.max()) & ((sure > threshold) | (areas == areas.max())))
     mask = np.where(np.isin(parts, kept), 255, 0).astype(np.uint8)
-    return _fill_holes(mask, prior, threshold)
+    return _fill_holes(mask, prior, threshold, holes)
 
 
-def _fill_holes(mask: Mask, prior: Map, threshold: float) -> Mask:
+def _fill_holes(mask: Mask, prior: Map, threshold: float, share: float) -> Mask:
     """Background pieces that touch no border are filled when they are small, or when the prior holds them likely."""
     area = np.count_nonzero(mask)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(255 - mask, connectivity=4)
@@ -143,9 +163,22 @@ def _fill_holes(mask: Mask, prior: Map, threshold: float) -> Mask:
         x, y, w, h, size = (int(v) for v in stats[part])
         if x == 0 or y == 0 or x + w == width or y + h == height:
             continue
-        if size < 0.001 * area or sums[part] / size > threshold:
+        if size < share * area or sums[part] / size > threshold:
             filled[parts == part] = 255
     return filled
+
+
+def _has_edges(small: Pixels, mask: Mask) -> bool:
+    """Whether most of the mask's outline inside the picture lies where colours really change."""
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
+    inside = (mask > 0).astype(np.float32)[..., None]
+    size = (9, 9)
+    share = cv2.blur(inside, size)[..., None]
+    fore = cv2.blur(lab * inside, size) / np.maximum(share, 1e-3)
+    back = cv2.blur(lab * (1 - inside), size) / np.maximum(1 - share, 1e-3)
+    outline = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _disc(1)) > 0
+    change = np.linalg.norm(fore - back, axis=2)[outline]
+    return bool(change.size and np.mean(change > 12) > 0.7)
 
 
 def _colour_contrast(small: Pixels) -> Map:
