@@ -36,10 +36,12 @@ class Animatic:
             cutouts.append(see(image))
         yield Step("Composing", _SEEING)
         count = request.num_frames
-        shots = compose(cutouts, read_direction(request.prompt), Lens(*request.size), count / FPS, request.seed)
+        direction = read_direction(request.prompt)
+        shots = compose(cutouts, direction, Lens(*request.size), count / FPS, request.seed)
+        del cutouts
         yield Step("Filming", _SEEING + _COMPOSING)
         done = 0
-        frames = Edit(shots, count, read_direction(request.prompt).join).frames()
+        frames = Edit(shots, count, direction.join).frames()
         try:
             for pixels in frames:
                 done += len(pixels)

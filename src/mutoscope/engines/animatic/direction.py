@@ -225,7 +225,7 @@ _STUDIO: Final = re.compile(
     r"advert\w*|pedestal|podium|e\W?commerce|catalog\w*|showroom)\b|\bhero\s+shot\s+of\s+(?:the|a)\s+product|\bthe\s+product\b|产品|商品"
 )
 _PLACES_COLOUR: Final = re.compile(
-    r"\b(white|black|grey|gray|red|orange|yellow|green|teal|cyan|blue|navy|purple|violet|pink|beige|cream|brown|pastel)\b"
+    r"\b(white|black|grey|gray|red|orange|yellow|green|teal|cyan|blue|navy|purple|violet|pink|beige|cream|brown|pastel|dark|light)\b"
     r"(?:\W+\w+){0,2}\W+(?:background|backdrop|studio|surface|seamless|cyclorama|wall|paper)"
 )
 

@@ -7,6 +7,7 @@ of the path; sides that the reference itself cut off stay at or beyond the frame
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,8 @@ from mutoscope.engines.animatic.filming.lens import Lens, Matrix, carry
 from mutoscope.engines.animatic.filming.path import Path, lessened
 
 MOMENTS: Final = 13  # of the path at which the frame is checked
-_SCALES: Final = tuple(sorted((1.04**step for step in range(-48, 36)), key=lambda s: abs(np.log(s))))
+_FACTORS: Final = tuple(sorted((1.04**step for step in range(-48, 36)), key=lambda factor: abs(np.log(factor))))
+_NEAR: Final = 1.9  # a scale further from the wish than this is worse than a lesser move
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,17 @@ class Wish:
     y: float
     margin: float
     headroom: float
+    smallest: float = 0.0  # scale below which a lesser move is preferred to a smaller subject
+
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """Where the subject stands, the path (lessened if the whole of it could not be had), and cropped sides that stay
+    in view all the same and must be faded."""
+
+    place: Place
+    path: Path
+    faded: frozenset[Edge] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,70 +70,132 @@ class _Bound:
     at_least: bool
 
 
-def frame(cutout: Cutout, wish: Wish, lens: Lens, path: Path, depth: float = 0.0) -> tuple[Place, Path]:
-    """Where `cutout` stands, and the path, lessened if the whole of it can't be had."""
-    for by in (1.0, 0.75, 0.5, 0.25, 0.0):
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    across: tuple[_Bound, ...]
+    down: tuple[_Bound, ...]
+
+
+def frame(cutout: Cutout, wish: Wish, lens: Lens, path: Path, depth: float = 0.0) -> Framed:
+    """Where `cutout` stands. The more a solution gives up (the size wished for, the move, a clean edge) the later it
+    is taken."""
+    for by, reach in ((1.0, _NEAR), (0.7, _NEAR), (0.45, _NEAR), (0.2, 99.0), (0.0, 99.0)):
         tried = path if by == 1.0 else lessened(path, by)
-        if place := place_along(cutout, wish, lens, tried, depth):
-            return place, tried
-    still = lessened(path, 0.0)
-    for given_up in ({"bottom"}, {"left", "right"}, {"left", "right", "bottom"}, {"left", "top", "right", "bottom"}):
-        if place := place_along(cutout, wish, lens, still, depth, frozenset(given_up)):
-            return place, still
+        if place := place_along(cutout, wish, lens, tried, depth, reach=reach):
+            return Framed(place, tried)
+    sides: tuple[frozenset[Edge], ...] = (
+        frozenset({"left", "right"}),
+        frozenset({"left", "right", "top"}),
+        frozenset({"left", "right", "bottom"}),
+        frozenset({"left", "top", "right", "bottom"}),
+    )
+    for by, faded in product((1.0, 0.4, 0.0), sides):
+        tried = lessened(path, by)
+        if place := place_along(cutout, wish, lens, tried, depth, given_up=faded):
+            return Framed(place, tried, faded & cutout.cropped)
     raise AssertionError("with every bound given up any place will do")
 
 
 def place_along(
-    cutout: Cutout, wish: Wish, lens: Lens, path: Path, depth: float, given_up: frozenset[str] = frozenset()
+    cutout: Cutout,
+    wish: Wish,
+    lens: Lens,
+    path: Path,
+    depth: float,
+    *,
+    given_up: frozenset[Edge] = frozenset(),
+    reach: float = 99.0,
 ) -> Place | None:
-    """The place nearest to the wish that keeps every bound all along `path`; None when there is none."""
+    """The place nearest to the wish that keeps every bound all along `path`; None when there is none.
+
+    Bounds of cropped sides in `given_up` are waived; `reach` is the largest departure from the scale wished for.
+    """
     views = [lens.project(path.at(moment / (MOMENTS - 1)), depth) for moment in range(MOMENTS)]
-    across, down = _bounds(cutout, wish, lens, given_up)
+    ways = _ways(cutout, wish, lens, given_up)
     box = cutout.box
-    for factor in _SCALES:
+    for factor in _FACTORS:
         scale = wish.scale * factor
-        x = _interval(views, wish, scale, across, 0, box.height)
-        y = _interval(views, wish, scale, down, 1, box.width)
-        if x[0] > x[1] or y[0] > y[1]:
+        if max(factor, 1 / factor) > reach or scale < wish.smallest * (reach < 99):
             continue
-        centre_x, centre_y = min(max(wish.x, x[0]), x[1]), min(max(wish.y, y[0]), y[1])
-        return Place(centre_x - scale * (box.x0 + box.x1) / 2, centre_y - scale * (box.y0 + box.y1) / 2, scale)
+        for bounds in ways:
+            low_x, high_x = _interval(views, wish, scale, bounds.across, 0, box.height)
+            low_y, high_y = _interval(views, wish, scale, bounds.down, 1, box.width)
+            if low_x > high_x or low_y > high_y:
+                continue
+            x, y = min(max(wish.x, low_x), high_x), min(max(wish.y, low_y), high_y)
+            return Place(x - scale * (box.x0 + box.x1) / 2, y - scale * (box.y0 + box.y1) / 2, scale)
     return None
 
 
-def _bounds(cutout: Cutout, wish: Wish, lens: Lens, given_up: frozenset[str]) -> tuple[list[_Bound], list[_Bound]]:
+def cut_from(cutout: Cutout, edge: Edge) -> int:
+    """The first row of the reference in which its `edge` (left or right) cuts the subject off."""
+    if cutout.subject is None:
+        return 0
+    strip = cutout.subject[:, :2, 3] if edge == "left" else cutout.subject[:, -2:, 3]
+    rows = np.flatnonzero(strip.max(axis=1) > 60)
+    return int(rows[0]) if len(rows) else cutout.box.y0
+
+
+def _ways(cutout: Cutout, wish: Wish, lens: Lens, given_up: frozenset[Edge]) -> list[_Bounds]:
+    """The alternative sets of bounds: a side that is cut off lies beyond the frame, or its cut lies below it."""
     box = cutout.box
     mid_x, mid_y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
     across: list[_Bound] = []
     down: list[_Bound] = []
-
-    def bound(edge: Edge, at: float, limit: float, beyond: float) -> None:
-        if edge in given_up:
-            return
-        bounds = across if edge in ("left", "right") else down
-        starts = edge in ("left", "top")
-        if edge in cutout.cropped:
-            bounds.append(_Bound(at, beyond, not starts))
+    choices: list[tuple[tuple[_Bound | None, _Bound | None], ...]] = []
+    sides: tuple[tuple[Edge, float, float, float, bool], ...] = (
+        ("left", box.x0 - mid_x, wish.margin, -1, True),
+        ("right", box.x1 - mid_x, lens.width - wish.margin, lens.width + 1, False),
+        ("top", box.y0 - mid_y, wish.headroom, -1, True),
+        ("bottom", box.y1 - mid_y, lens.height - wish.margin, lens.height + 1, False),
+    )
+    for edge, at, inside, beyond, starts in sides:
+        sideways = edge in ("left", "right")
+        if edge not in cutout.cropped:
+            (across if sideways else down).append(_Bound(at, inside, starts))
+        elif edge in given_up:
+            continue
+        elif sideways:
+            hidden = None
+            if "bottom" in cutout.cropped and cut_from(cutout, edge) > box.y0 + 0.3 * box.height:
+                hidden = _Bound(cut_from(cutout, edge) - mid_y, lens.height + 1, True)
+            flush = _Bound(at, beyond, not starts)
+            choices.append(((flush, None), (None, hidden)) if hidden else ((flush, None),))
         else:
-            bounds.append(_Bound(at, limit, starts))
+            down.append(_Bound(at, beyond, not starts))
+    for face in cutout.faces[:1]:
+        more_across, more_down = _keep_face(face, cutout, lens)
+        across += more_across
+        down += more_down
+    ways = []
+    for chosen in product(*choices):
+        sideways_too = [flush for flush, _ in chosen if flush]
+        below_too = [hidden for _, hidden in chosen if hidden]
+        ways.append(_Bounds((*across, *sideways_too), (*down, *below_too)))
+    return ways
 
-    bound("left", box.x0 - mid_x, wish.margin, -1)
-    bound("right", box.x1 - mid_x, lens.width - wish.margin, lens.width + 1)
-    bound("top", box.y0 - mid_y, wish.headroom, -1)
-    bound("bottom", box.y1 - mid_y, lens.height - wish.margin, lens.height + 1)
-    for face in cutout.faces[:1]:  # a face is kept even where the reference crops the rest
-        near = 0.02 * lens.height
-        if face.y0 > 0.02 * cutout.rgb.shape[0]:
-            down.append(_Bound(face.y0 - mid_y, near, True))
+
+def _keep_face(face: Box, cutout: Cutout, lens: Lens) -> tuple[list[_Bound], list[_Bound]]:
+    """Bounds that keep a face in the frame, as far as the reference itself shows the whole of it."""
+    box = cutout.box
+    mid_x, mid_y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+    rows, columns = cutout.rgb.shape[:2]
+    near = 0.02 * lens.height
+    across: list[_Bound] = []
+    down: list[_Bound] = []
+    if face.y0 > 0.05 * rows:
+        down.append(_Bound(face.y0 - mid_y, near, True))
+    if face.y1 < 0.95 * rows:
         down.append(_Bound(face.y1 - mid_y, lens.height - near, False))
-        if "left" not in given_up:
-            across.append(_Bound(face.x0 - mid_x, 0, True))
-            across.append(_Bound(face.x1 - mid_x, lens.width, False))
+    if face.x0 > 0.05 * columns:
+        across.append(_Bound(face.x0 - mid_x, near, True))
+    if face.x1 < 0.95 * columns:
+        across.append(_Bound(face.x1 - mid_x, lens.width - near, False))
     return across, down
 
 
 def _interval(
-    views: list[Matrix], wish: Wish, scale: float, bounds: list[_Bound], axis: int, other: float
+    views: list[Matrix], wish: Wish, scale: float, bounds: tuple[_Bound, ...], axis: int, other: float
 ) -> tuple[float, float]:
     """Where the subject's centre may lie on one axis. The projection is linearised about the wish."""
     low, high = -np.inf, np.inf

@@ -30,11 +30,16 @@ _HANDHELD: Final = 0.0045  # of the distance to the subject
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Poses over time 0 to 1. `seconds` is how long that takes; `shake` holds handheld's phases (0: none)."""
+    """Poses over time 0 to 1.
+
+    `seconds` is how long that takes; `aim`, in rest pixels from the frame's middle, is the point that a push or a zoom
+    leaves where it is; `shake` holds handheld's phases.
+    """
 
     lens: Lens
     moves: Moves
     seconds: float
+    aim: tuple[float, float] = (0.0, 0.0)
     shake: tuple[float, ...] = ()
 
     def at(self, time: float) -> Pose:
@@ -44,15 +49,19 @@ class Path:
         across = done - 0.5  # -0.5 to 0.5
         reach = (self.seconds / 5) ** 0.5 if self.seconds < 5 else min(1.25, (self.seconds / 5) ** 0.3)
         d = lens.distance
+        z = _one_way(moves.push, done) * reach * _PUSH
+        zoom = 1 + _one_way(moves.zoom, done) * reach * _ZOOM
+        aim_x, aim_y = self.aim[0] / d, self.aim[1] / d
         pose = Pose(
-            x=moves.truck * reach * across * _TRUCK * lens.width / d,
-            y=-moves.crane * reach * across * _CRANE * lens.height / d,
-            z=_one_way(moves.push, done) * reach * _PUSH,
-            yaw=moves.pan * reach * across * _PAN * lens.width / d,
-            # A crane keeps its subject in view: half of its travel is looked back at.
-            pitch=(moves.tilt * _TILT - 0.45 * moves.crane * _CRANE) * reach * across * lens.height / d,
+            x=moves.truck * reach * across * _TRUCK * lens.width / d + aim_x * z,
+            y=-moves.crane * reach * across * _CRANE * lens.height / d + aim_y * z,
+            z=z,
+            yaw=moves.pan * reach * across * _PAN * lens.width / d + aim_x * (1 - 1 / zoom),
+            # A crane keeps its subject in view: nearly half of its travel is looked back at.
+            pitch=(moves.tilt * _TILT - 0.45 * moves.crane * _CRANE) * reach * across * lens.height / d
+            - aim_y * (1 - 1 / zoom),
             roll=moves.roll * reach * across * _ROLL,
-            zoom=1 + _one_way(moves.zoom, done) * reach * _ZOOM,
+            zoom=zoom,
         )
         if moves.orbit:
             turn = moves.orbit * min(reach, 1.15) * across * _ORBIT
@@ -82,10 +91,10 @@ class Path:
 _RATES: Final = ((0.31, 0.73, 1.9), (0.37, 0.91, 2.2), (0.23, 0.67, 1.6), (0.29, 0.83, 1.7), (0.19, 0.53, 1.1))
 
 
-def lay_path(lens: Lens, moves: Moves, seconds: float, seed: int) -> Path:
+def lay_path(lens: Lens, moves: Moves, seconds: float, seed: int, aim: tuple[float, float] = (0.0, 0.0)) -> Path:
     """The path of `moves`, `seconds` long. `seed` gives handheld its own hand."""
     shake = np.random.default_rng([seed, 11]).uniform(0, 2 * pi, 15) if moves.handheld else ()
-    return Path(lens, moves, seconds, tuple(float(phase) for phase in shake))
+    return Path(lens, moves, seconds, aim, tuple(float(phase) for phase in shake))
 
 
 def lessened(path: Path, by: float) -> Path:
@@ -93,6 +102,12 @@ def lessened(path: Path, by: float) -> Path:
     moves = path.moves
     names = ("push", "zoom", "pan", "tilt", "truck", "crane", "orbit", "roll", "handheld")
     return replace(path, moves=Moves(**{name: getattr(moves, name) * by for name in names}))
+
+
+def closest(path: Path) -> float:
+    """The largest magnification of the subject plane along `path`."""
+    poses = [path.at(moment / 12) for moment in range(13)]
+    return max(pose.zoom / (1 - pose.z) for pose in poses)
 
 
 def _one_way(amount: float, done: float) -> float:

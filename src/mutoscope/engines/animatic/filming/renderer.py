@@ -1,6 +1,6 @@
-"""The frame loop: one shot's layers, light and weather drawn for one moment, and shots joined into a video.
+"""The renderer: one shot's layers, light and weather drawn for one moment.
 
-Knows order and time; not why anything stands where it does.
+Knows the order in which things are drawn; not why anything stands where it does, nor what comes before or after.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 from mutoscope.engines import Pixels
 from mutoscope.engines.animatic.filming.layers import Canvas, Layer, lay, look_at
 from mutoscope.engines.animatic.filming.lens import Lens
+from mutoscope.engines.animatic.filming.light import Light
 from mutoscope.engines.animatic.filming.path import Path
+from mutoscope.engines.animatic.filming.weather import Air
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,10 @@ class Shot:
     lens: Lens
     path: Path
     layers: tuple[Layer, ...]
+    light: Light
+    air: Air | None  # what falls or floats: its own field, so no two films share a shot
     falloff: Pixels  # (h, w, 4): the lens's own darkening towards the corners; 255 is none
+    grain: Pixels | None = None  # (h + 64, w + 64, 4) around 128, moved about from frame to frame
 
 
 class Film:
@@ -37,11 +42,33 @@ class Film:
         """Draw the moment `time` (0 to 1) into `out` (h, w, 3) RGB."""
         shot, canvas = self._shot, self._canvas
         pose = shot.path.at(time)
-        for layer in shot.layers:
+        for index, layer in enumerate(shot.layers):
             if sight := look_at(layer, shot.lens, pose):
-                lay(layer, sight, canvas)
+                lay(layer, sight, canvas, shot.light.gain(layer, sight, time) if layer.lit else None)
+            if index == 0 and shot.air:
+                shot.air.behind(canvas.pixels, time, pose)
+        if shot.air:
+            shot.air.before(canvas.pixels, time, pose)
         cv2.multiply(canvas.pixels, shot.falloff, dst=canvas.pixels, scale=1 / 255)
+        if shot.grain is not None:
+            x, y = _scattered(time)
+            part = shot.grain[y : y + shot.lens.height, x : x + shot.lens.width]
+            cv2.addWeighted(canvas.pixels, 1, part, 1, -128, dst=canvas.pixels)
         cv2.cvtColor(canvas.pixels, cv2.COLOR_RGBA2RGB, dst=out)
+
+
+def _scattered(time: float) -> tuple[int, int]:
+    """An offset of 0 to 63 on each axis that jumps about from moment to moment."""
+    mixed = round(time * 1e6) * 2654435761 % 2**32
+    return mixed % 64, mixed // 64 % 64
+
+
+def grain_of(lens: Lens, amount: float, seed: int) -> Pixels:
+    """Film grain: (h + 64, w + 64, 4) uint8 around 128; `amount` 1 is a fast stock."""
+    noise = np.random.default_rng([seed, 17]).normal(0, 1, (lens.height + 64, lens.width + 64)).astype(np.float32)
+    soft = cv2.GaussianBlur(noise, (0, 0), 0.7)
+    soft *= 5.5 * amount / max(1e-6, float(soft.std()))
+    return np.repeat(np.clip(128.5 + soft, 0, 255).astype(np.uint8)[..., None], 4, axis=2)
 
 
 def falloff_of(lens: Lens, amount: float) -> Pixels:

@@ -5,13 +5,14 @@ Knows one cutout and the scale it is filmed at; not where it stands among others
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
 import numpy as np
 
 from mutoscope.engines import Pixels
-from mutoscope.engines.animatic.cutout import Box, Cutout
+from mutoscope.engines.animatic.cutout import Box, Cutout, Edge
 from mutoscope.engines.animatic.filming.framing import Place
 from mutoscope.engines.animatic.filming.layers import RELIEF, Layer, premultiplied
 from mutoscope.engines.animatic.filming.lens import Floats
@@ -20,25 +21,59 @@ _AIR: Final = 3  # reference pixels kept around the matte
 _BEYOND: Final = 0.06  # of the box: how far a side that the reference crops is continued, out of sight
 
 
-def stand(cutout: Cutout, place: Place, *, closest: float, distance: float, depth: float = 0.0) -> Layer:
-    """`cutout`'s subject as a layer at `place`; `closest` is the largest magnification that the path reaches."""
-    rgba = (
-        cutout.subject
-        if cutout.subject is not None
-        else np.dstack([cutout.rgb, np.full(cutout.rgb.shape[:2], 255, np.uint8)])
-    )
-    part, box = _cut_out(rgba, cutout)
-    scale = place.scale * closest * 1.08
-    sized = resized(part, scale)
+@dataclass(frozen=True, slots=True)
+class Rim:
+    """A light from behind and beside: `side` -1 left to 1 right, its `colour` (RGB, 0 to 1) and `strength`."""
+
+    side: float
+    colour: tuple[float, float, float]
+    strength: float
+
+
+def stand(
+    cutout: Cutout,
+    rgba: Pixels,
+    place: Place,
+    *,
+    closest: float,
+    distance: float,
+    depth: float = 0.0,
+    faded: frozenset[Edge] = frozenset(),
+    rim: Rim | None = None,
+) -> Layer:
+    """`cutout`'s subject as a layer at `place`, in the colours of `rgba` (h, w, 4; its subject, graded).
+
+    `closest` is the largest magnification that the path reaches; sides in `faded` melt away instead of ending in a cut.
+    """
+    part, box = _cut_out(rgba, cutout, faded)
+    sized = resized(part, place.scale * closest * 1.08)
+    if rim:
+        _rim_lit(sized, rim)
     density = sized.shape[1] / part.shape[1] / place.scale
-    origin = (place.x + place.scale * box.x0, place.y + place.scale * box.y0)
-    height = 0.32 * min(cutout.box.width, cutout.box.height) * place.scale / distance
-    return Layer(
-        premultiplied(sized), origin, density, depth, relief_of(part, cutout, box), height * (1 + depth), lit=True
-    )
+    # The texel's centre, not its corner, is what lies at a coordinate.
+    half = 0.5 / density - 0.5 * place.scale
+    origin = (place.x + place.scale * box.x0 + half, place.y + place.scale * box.y0 + half)
+    height = 0.30 * min(cutout.box.width, cutout.box.height) * place.scale / distance
+    relief = relief_of(part, cutout, box)
+    return Layer(premultiplied(sized), origin, density, depth, relief, height * (1 + depth), lit=True)
 
 
-def _cut_out(rgba: Pixels, cutout: Cutout) -> tuple[Pixels, Box]:
+def _rim_lit(rgba: Pixels, rim: Rim) -> None:
+    """Light the edge that faces the rim's side, in place: what separates a subject from what lies behind it."""
+    wide = max(2.0, 0.010 * max(rgba.shape[:2]))
+    small = cv2.resize(rgba[..., 3], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    shift = np.array([[1, 0, -rim.side * wide], [0, 1, 0.55 * wide]], np.float32)
+    inner = cv2.warpAffine(small, shift, small.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+    edge = cv2.GaussianBlur(cv2.subtract(small, inner), (0, 0), 0.45 * wide)
+    edge = cv2.resize(edge, rgba.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    edge = cv2.multiply(edge, rgba[..., 3], scale=rim.strength / 255)
+    glow = cv2.merge([cv2.multiply(edge, float(channel)) for channel in rim.colour])
+    # Screened, so that the light lifts what is dark and spares what is already bright.
+    colour = np.ascontiguousarray(rgba[..., :3])
+    rgba[..., :3] = cv2.add(colour, cv2.multiply(glow, cv2.bitwise_not(colour), scale=1 / 255))
+
+
+def _cut_out(rgba: Pixels, cutout: Cutout, faded: frozenset[Edge]) -> tuple[Pixels, Box]:
     """The subject with air around it, its cropped sides continued; and where that lies in the reference."""
     rows, columns = rgba.shape[:2]
     b = cutout.box
@@ -48,7 +83,9 @@ def _cut_out(rgba: Pixels, cutout: Cutout) -> tuple[Pixels, Box]:
     top, bottom = (far if "top" in cutout.cropped else _AIR), (far if "bottom" in cutout.cropped else _AIR)
     left, right = min(left, inner.width - 1), min(right, inner.width - 1)
     top, bottom = min(top, inner.height - 1), min(bottom, inner.height - 1)
-    part = rgba[inner.y0 : inner.y1, inner.x0 : inner.x1]
+    part = rgba[inner.y0 : inner.y1, inner.x0 : inner.x1].copy()
+    for edge in faded:
+        _fade(part, edge)
     part = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_REFLECT_101)  # type: ignore[assignment]
     for edge, air in (
         ("left", np.s_[:, :left]),
@@ -59,6 +96,17 @@ def _cut_out(rgba: Pixels, cutout: Cutout) -> tuple[Pixels, Box]:
         if edge not in cutout.cropped:
             part[air][..., 3] = 0
     return part, Box(inner.x0 - left, inner.y0 - top, inner.x1 + right, inner.y1 + bottom)
+
+
+def _fade(rgba: Pixels, edge: Edge) -> None:
+    rows, columns = rgba.shape[:2]
+    length = rows if edge in ("top", "bottom") else columns
+    ramp = np.clip(np.arange(length) / (0.14 * length), 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    if edge in ("right", "bottom"):
+        ramp = ramp[::-1]
+    along = ramp[:, None] if edge in ("top", "bottom") else ramp[None, :]
+    rgba[..., 3] = np.rint(rgba[..., 3] * along).astype(np.uint8)
 
 
 def resized(rgba: Pixels, scale: float) -> Pixels:
@@ -74,6 +122,12 @@ def resized(rgba: Pixels, scale: float) -> Pixels:
     amount = min(0.75, 0.3 * scale)
     colour = cv2.addWeighted(colour, 1 + amount, cv2.GaussianBlur(colour, (0, 0), wide), -amount, 0)
     return cv2.merge([*cv2.split(colour), alpha])  # type: ignore[return-value]
+
+
+def whole(cutout: Cutout) -> Box:
+    """The whole reference as a box."""
+    rows, columns = cutout.rgb.shape[:2]
+    return Box(0, 0, columns, rows)
 
 
 def relief_of(part: Pixels, cutout: Cutout, box: Box) -> Floats:
