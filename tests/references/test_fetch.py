@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from mutoscope.references.addresses import refusal
-from mutoscope.references.fetch import FetchError, get, parse, post
+from mutoscope.references.fetch import get, post
+from mutoscope.references.targets import FetchError, parse
 
 from .servers import Canary, misbehaving, serving
 from .urls import FORBIDDEN, NAMES

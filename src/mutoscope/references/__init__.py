@@ -15,8 +15,9 @@ from urllib.parse import unquote_to_bytes
 
 from mutoscope.engines import Image
 from mutoscope.references.decode import DecodeError, decode
-from mutoscope.references.fetch import FetchError, Resolver, get, parse
+from mutoscope.references.fetch import Resolver, get
 from mutoscope.references.limits import Limits
+from mutoscope.references.targets import FetchError, parse
 from mutoscope.tasks import ReferenceUnusableError
 
 __all__ = ["FetchError", "Limits", "fetch_images", "open_data_uri"]
@@ -76,7 +77,7 @@ def open_data_uri(uri: str, limits: Limits) -> bytes:
     try:
         return b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except binascii.Error:
-        raise FetchError("its base64 is broken; was the data URI cut short?") from None
+        raise FetchError("its base64 is broken or cut short") from None
 
 
 def _too_large(limits: Limits) -> str:

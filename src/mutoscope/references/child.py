@@ -19,7 +19,7 @@ import struct
 import sys
 from types import ModuleType
 
-from PIL import Image, ImageChops, ImageFile, PngImagePlugin
+from PIL import Image, ImageChops, ImageCms, ImageFile, PngImagePlugin
 
 resource: ModuleType | None
 try:
@@ -49,8 +49,7 @@ def main(max_pixels: int, min_side: int, longest_side: int, seconds: int) -> Non
     """Read, judge, answer. `longest_side` 0 leaves the picture's size as it is."""
     answer = sys.stdout.buffer
     # A picture is held at 4 bytes a pixel, and decoder, conversion and result hold a few of them at once.
-    # No file can be written (FSIZE).
-    _confine(AS=2**29 + max_pixels * 32, CPU=seconds, CORE=0, FSIZE=0, NOFILE=32)
+    _confine(AS=2**29 + max_pixels * 32, CPU=seconds, CORE=0, NOFILE=32)
     try:
         data = sys.stdin.buffer.read()
         image = _upright_rgb(data, max_pixels, min_side, longest_side)
@@ -59,6 +58,8 @@ def main(max_pixels: int, min_side: int, longest_side: int, seconds: int) -> Non
             answer.write(image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height))).tobytes())
     except SizeRefused as refused:
         answer.write(ANSWER.pack(*refused.args, 0))
+    except Image.DecompressionBombError:
+        answer.write(ANSWER.pack(b"large", 0, 0, 0))
     except MemoryError:
         answer.write(ANSWER.pack(b"memory", 0, 0, 0))
     except NotImplementedError:
@@ -78,18 +79,15 @@ def _confine(**bounds: int) -> None:
 
 def _upright_rgb(data: bytes, max_pixels: int, min_side: int, longest_side: int) -> Image.Image:
     """The picture in RGB or RGBA, sRGB, upright, no side longer than `longest_side`."""
-    # Pillow raises at twice this number, also for frames and tiles that are larger than the header says.
-    Image.MAX_IMAGE_PIXELS = max(1, max_pixels // 2)
     # Its own bounds on compressed metadata, 1 MB, would refuse honest files with large profiles or edit histories.
     PngImagePlugin.MAX_TEXT_CHUNK = 2**23
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     plugin = _plugin(data)
-    if plugin != "HEIF":  # whose decoder works on a thread; no other may start one, or a process
-        _confine(NPROC=0)
-    try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=[plugin])
-    except Image.DecompressionBombError:
-        raise SizeRefused(b"large", 0, 0) from None
+    # From here on the file has its say: no file may be written any more (until now, the plugin's compiled module may),
+    # and no process or thread started, except by HEIF's decoder, which can't do without a thread.
+    _confine(FSIZE=0, **({} if plugin == "HEIF" else {"NPROC": 0}))
+    Image.MAX_IMAGE_PIXELS = None  # the size is judged below, where it can be told
+    image: Image.Image = Image.open(io.BytesIO(data), formats=[plugin])
     width, height = image.size
     if width * height > max_pixels:
         raise SizeRefused(b"large", width, height)
@@ -97,6 +95,8 @@ def _upright_rgb(data: bytes, max_pixels: int, min_side: int, longest_side: int)
         raise SizeRefused(b"small", width, height)
     if longest_side and image.format in ("JPEG", "MPO"):
         image.draft(None, (longest_side * 2, longest_side * 2))  # decode at 1/2, 1/4 or 1/8 where that is enough
+    # For frames and tiles larger than the header says; Pillow raises at twice this number.
+    Image.MAX_IMAGE_PIXELS = max(1, max_pixels // 2)
     image.load()
     orientation, profile = _orientation(image), image.info.get("icc_profile")
     image = _eight_bit(image)
@@ -190,8 +190,6 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     colour = image if alpha is None else image.convert(image.mode[:-1])
     rgb = None
     if profile or colour.mode == "LAB":
-        from PIL import ImageCms
-
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
             rgb = ImageCms.profileToProfile(

@@ -44,7 +44,12 @@ def decode(data: bytes, limits: Limits, *, longest_side: int | None, deadline: f
     bounds = (limits.max_pixels, limits.min_side, longest_side or 0, math.ceil(seconds) + 1)
     command = [sys.executable, "-I", str(_PROGRAM), *map(str, bounds)]
     with subprocess.Popen(  # noqa: S603 — our own program, its arguments are integers
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
+        command,
+        bufsize=0,  # so that closing a pipe to a dead child has nothing left to send
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
     ) as child:
         watch = Timer(seconds, child.kill)
         watch.daemon = True
@@ -65,7 +70,9 @@ def _converse(child: subprocess.Popen[bytes], data: bytes, limits: Limits, longe
     if child.stdin is None or child.stdout is None:
         raise EOFError
     with contextlib.suppress(BrokenPipeError):  # it died, or has seen enough; its answer tells
-        child.stdin.write(data)
+        unsent = memoryview(data)
+        while unsent:
+            unsent = unsent[child.stdin.write(unsent) :]
         child.stdin.close()
     answer = bytearray(_ANSWER.size)
     _fill(child.stdout, memoryview(answer))
@@ -103,7 +110,7 @@ def _reason(verdict: str, width: int, height: int, data: bytes, limits: Limits) 
     return "the file is damaged or incomplete"
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """What an interpreter needs to start, and no more: ours may hold keys and passwords."""
     needed = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
     return {name: os.environ[name] for name in needed if name in os.environ} | {"MALLOC_ARENA_MAX": "1"}

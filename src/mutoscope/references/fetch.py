@@ -13,7 +13,6 @@ total deadline nor a bound on bytes; with those ours to write, the rest is the f
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import ssl
 import time
@@ -23,14 +22,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from threading import Thread
 from typing import Any
-from urllib.parse import quote, urljoin
 
 import httpcore
 
 from mutoscope.references.addresses import IPAddress, IPNetwork, refusal
+from mutoscope.references.targets import FetchError, Target, join, parse
 
 Resolver = Callable[[str], Sequence[str]]
 """Host name → its addresses as text, all of them. Raises OSError where there are none."""
@@ -38,37 +37,6 @@ Resolver = Callable[[str], Sequence[str]]
 USER_AGENT = "Mutoscope (reference-to-video server)"
 _MAX_ADDRESSES = 16
 _REDIRECTS = (301, 302, 303, 307, 308)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
-_URL = re.compile(r"(https?)://([^/?#]*)([^#]*)(?:#.*)?", re.IGNORECASE | re.DOTALL)
-_AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
-_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-# "%" stands among the safe characters because a URL arrives already encoded; only what can't be sent is encoded here.
-_SAFE = "%/?:@!$&'()*+,;=-._~[]|^`{}\""
-
-
-class FetchError(Exception):
-    """The exchange can't be made or was refused; the text is a sentence without its subject's name and full stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a URL points, in the only form in which it goes on to the network."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-
-    @property
-    def authority(self) -> str:
-        """The Host header: brackets around IPv6, the port where it is not the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _default_port(self.scheme) else f"{host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://{self.authority}{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +45,6 @@ class Reply:
 
     status: int
     body: bytes
-
-
-def parse(url: str) -> Target:
-    """Read an http(s) URL strictly: what two readers could read in two ways is refused. Raises FetchError."""
-    url = url.strip(" ")
-    if _CONTROL.search(url):
-        raise FetchError("the URL holds a backslash, a tab or a line break")
-    match = _URL.fullmatch(url)
-    if match is None:
-        raise FetchError("only http:// and https:// URLs can be fetched")
-    scheme, authority, rest = match[1].lower(), match[2], match[3]
-    if "@" in authority:
-        raise FetchError("the URL holds a user name or password, which this server does not send")
-    parts = _AUTHORITY.fullmatch(authority)
-    if parts is None or not parts[1]:
-        raise FetchError("the URL's host can't be read")
-    port = int(parts[2][:6]) if parts[2] else _default_port(scheme)
-    if not 0 < port < 2**16:
-        raise FetchError("the URL's port is not between 1 and 65535")
-    path = rest if rest.startswith("/") else f"/{rest}"
-    return Target(scheme, _parse_host(parts[1]), port, quote(path, safe=_SAFE))
 
 
 def get(
@@ -121,7 +68,7 @@ def get(
                 if response.status not in _REDIRECTS:
                     raise FetchError(f"the server answered {_describe(response.status)}")
                 location = _header(response, b"location")
-            target = parse(_join(target.url, location))
+            target = parse(join(target.url, location))
         except FetchError as error:
             raise error if hop == 0 else FetchError(f"after a redirect, {error}") from None
     raise FetchError(f"the server redirects more than {max_redirects} times")
@@ -155,44 +102,6 @@ def resolve_by_system(host: str) -> list[str]:
     return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 
-def _join(url: str, location: str) -> str:
-    # Checked before urljoin, which would drop line breaks and tabs unasked.
-    if location and not _CONTROL.search(location):
-        with contextlib.suppress(ValueError):
-            return urljoin(url, location)
-    raise FetchError("the server redirects to a URL that can't be read")
-
-
-def _parse_host(host: str) -> str:
-    if host.startswith("["):
-        try:
-            return str(IPv6Address(host[1:-1] if "%" not in host else ""))
-        except ValueError:
-            raise FetchError("the URL's host is not an IPv6 address") from None
-    if not host.isascii():
-        import idna  # only here: few hosts need it
-
-        try:
-            host = idna.encode(host, uts46=True).decode("ascii")
-        except (idna.IDNAError, UnicodeError):
-            raise FetchError("the URL's host can't be read") from None
-    host = host.lower().removesuffix(".")
-    # A last label that is a number makes it an IPv4 address to everyone (WHATWG URL, "ends in a number"), and the C
-    # library reads 127.1, 0x7f.1, 0177.1 and 2130706433 as one too; only the dotted quad is taken.
-    if _NUMBER.fullmatch(host.rsplit(".", 1)[-1]):
-        try:
-            return str(IPv4Address(host))
-        except ValueError:
-            raise FetchError("the URL's host is an IPv4 address in an unusual form") from None
-    if not _NAME.fullmatch(host):
-        raise FetchError("the URL's host can't be read")
-    return host
-
-
-def _default_port(scheme: str) -> int:
-    return 443 if scheme == "https" else 80
-
-
 @cache
 def _public_tls() -> ssl.SSLContext:
     return httpcore.default_ssl_context()
@@ -223,13 +132,9 @@ def _answer(
             yield response
     except (TimeoutError, httpcore.TimeoutException):
         raise FetchError("it took too long to arrive") from None
-    except httpcore.ConnectError as error:
-        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-            raise FetchError("the server's TLS certificate is not valid for this host") from None
-        if isinstance(error.__cause__, ssl.SSLError):
-            raise FetchError("no TLS connection could be made with the server") from None
+    except httpcore.ConnectError:
         raise FetchError("no connection could be made with the server") from None
-    except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError):
+    except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
         what = "the file was complete" if has_answered else "the server had answered in HTTP"
         raise FetchError(f"the connection ended before {what}") from None
 
@@ -360,7 +265,12 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, _remaining(self._deadline))
+        try:
+            stream = self._stream.start_tls(ssl_context, server_hostname, _remaining(self._deadline))
+        except httpcore.ConnectError as error:  # told apart here, for the pool drops the cause
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                raise FetchError("the server's TLS certificate is not valid for this host") from None
+            raise FetchError("no TLS connection could be made with the server") from None
         return _Stream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
