@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -89,6 +91,18 @@ class Installation:
         others = [path.read_text() for path in Path(f"/proc/{self.process.pid}/task").glob("*/children")]
         found = {int(pid) for text in [children, *others] for pid in text.split()}
         return [pid for pid in found if b"\0worker\0" in _command_line(pid)]
+
+    def run_count(self) -> int:
+        """How many tasks are running, by the database itself."""
+        with contextlib.closing(sqlite3.connect(self.home / "mutoscope.db")) as database:
+            count: int = database.execute("SELECT count(*) FROM tasks WHERE status = 'running'").fetchone()[0]
+        return count
+
+    def row(self, task_id: str, columns: str) -> tuple[Any, ...]:
+        """Columns of a task's row, by the database itself."""
+        with contextlib.closing(sqlite3.connect(self.home / "mutoscope.db")) as database:
+            found: tuple[Any, ...] = database.execute(f"SELECT {columns} FROM tasks WHERE id = ?", [task_id]).fetchone()
+        return found
 
     def submit(self, model: str = ANIMATIC, **inputs: Any) -> dict[str, Any]:
         """Create a task; returns its prediction."""

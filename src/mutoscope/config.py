@@ -8,6 +8,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import AnyHttpUrl, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -18,9 +19,11 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """What an operator can set."""
+    """What an operator can set. A variable that is empty counts as not set."""
 
-    model_config = SettingsConfigDict(env_prefix="MUTOSCOPE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MUTOSCOPE_", env_ignore_empty=True, frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     home: Path = Field(
         default_factory=lambda: Path.home() / ".mutoscope",
@@ -35,9 +38,11 @@ class Settings(BaseSettings):
 
     lease_seconds: float = Field(15, gt=0.2, description="A worker that is silent for this long has lost its task.")
     max_attempts: int = Field(3, ge=1, description="A task that ended its worker in error this often has failed.")
-    max_losses: int = Field(20, ge=1, description="A task whose worker vanished (killed, power cut) this often failed.")
+    max_losses: int = Field(50, ge=1, description="A task whose worker vanished (killed, power cut) this often failed.")
     stall_seconds: float = Field(900, gt=0, description="An engine that yields nothing for this long is given up.")
-    retention_days: float = Field(7, gt=0, description="Outputs, uploads and their rows end after this many days.")
+    retention_days: float = Field(
+        7, gt=0, le=36_500, description="Outputs, uploads and their rows end after this many days."
+    )
     sync_seconds: float = Field(90, gt=0, description="How long a request with enable_sync_mode is held open.")
     max_queued: int = Field(100_000, ge=1, description="More queued tasks than this are refused with 429.")
 
@@ -73,12 +78,12 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's URL, the default filled in."""
-        return self.database_url or f"sqlite:///{self.home / 'mutoscope.db'}"
+        return self.database_url or f"sqlite:///{quote(str(self.home / 'mutoscope.db'))}"
 
     @property
     def files(self) -> str:
         """The files' URL, the default filled in."""
-        return self.files_url or f"file://{self.home / 'files'}"
+        return self.files_url or (self.home / "files").as_uri()
 
     @property
     def scratch(self) -> Path:
@@ -96,4 +101,5 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "MUTOSCOPE_" + str(first["loc"][0]).upper()
-        raise SettingsError(f"{name} is {first['input']!r}, which can't be used: {first['msg']}.") from None
+        why = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name} is {str(first['input'])[:200]!r}, which can't be used: {why}.") from None

@@ -81,7 +81,7 @@ class Store:
         *,
         lease_seconds: float = 15,
         max_attempts: int = 3,
-        max_losses: int = 20,
+        max_losses: int = 50,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database = database
