@@ -1,0 +1,99 @@
+"""What has had its time goes; what is in use stays."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from mutoscope.config import load_settings
+from mutoscope.files import LocalFiles, open_files
+from mutoscope.housekeeping import sweep
+from mutoscope.keys import Keys
+from mutoscope.models import ANIMATIC
+from mutoscope.opening import open_store
+from mutoscope.schema import tasks, uploads
+from mutoscope.store import Store
+from mutoscope.tasks import VideoRequest
+
+DAY = 86_400
+
+
+class House:
+    def __init__(self, home: Path) -> None:
+        settings = load_settings(home=home)
+        self.store: Store = open_store(settings)
+        self.files: LocalFiles = open_files(settings.files)
+        self.scratch = settings.scratch
+        self.scratch.mkdir()
+        keys = Keys(self.store.database, bytes(32))
+        keys.create("tests")
+        self.key_id = keys.all()[0].id
+
+    def add(self, number: int) -> str:
+        task_id = f"{number:032x}"
+        request = VideoRequest("a cat", ("https://example.com/cat.jpg",))
+        with self.store.write() as connection:
+            self.store.add(task_id, self.key_id, ANIMATIC, "animatic", request, connection=connection)
+        return task_id
+
+    def put(self, key: str) -> None:
+        part = self.scratch / "part"
+        part.write_bytes(b"bytes")
+        self.files.put(key, part)
+
+    def succeed(self, number: int) -> str:
+        task_id = self.add(number)
+        task = self.store.claim("worker", ["animatic"])
+        assert task is not None
+        self.put(f"outputs/{task_id}-1.mp4")
+        self.put(f"outputs/{task_id}-1.jpg")
+        self.store.succeed(task, f"outputs/{task_id}-1.mp4", f"outputs/{task_id}-1.jpg", {})
+        return task_id
+
+    def sweep(self) -> int:
+        return sweep(self.store, self.files, self.scratch, retention_days=7)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def test_an_old_video_goes_with_its_row_and_a_young_one_stays(house: House) -> None:
+    old, young = house.succeed(1), house.succeed(2)
+    with house.store.write() as connection:
+        connection.execute(update(tasks).where(tasks.c.id == old).values(finished_at=time.time() - 8 * DAY))
+    assert house.sweep() == 1
+    assert house.store.find(old) is None
+    assert house.store.find(young) is not None
+    assert list(house.files.list("outputs")) == [f"outputs/{young}-1.jpg", f"outputs/{young}-1.mp4"]
+
+
+def test_an_old_upload_goes_and_a_young_one_stays(house: House) -> None:
+    for name in ("old", "young"):
+        house.put(f"uploads/{name}/a.png")
+        house.store.add_upload(
+            name, house.key_id, filename="a.png", content_type="image/png", size=5, file=f"uploads/{name}/a.png"
+        )
+    with house.store.write() as connection:
+        connection.execute(update(uploads).where(uploads.c.id == "old").values(created_at=time.time() - 8 * DAY))
+    assert house.sweep() == 1
+    assert list(house.files.list("uploads")) == ["uploads/young/a.png"]
+    assert house.store.get_upload("old") is None
+
+
+def test_what_a_dead_attempt_left_goes_and_what_a_running_one_writes_stays(house: House) -> None:
+    running = house.add(1)
+    task = house.store.claim("worker", ["animatic"])
+    assert task is not None
+    dead = f"{99:032x}"
+    for name in (f"{running}-1.mp4", f"{dead}-1.mp4"):
+        (house.scratch / name).write_bytes(b"half")
+    house.put(f"outputs/{dead}-1.mp4")
+    house.put(f"outputs/{running}-1.jpg")
+    assert house.sweep() == 0
+    assert [path.name for path in house.scratch.iterdir()] == [f"{running}-1.mp4"]
+    assert list(house.files.list("outputs")) == [f"outputs/{running}-1.jpg"]

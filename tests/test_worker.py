@@ -1,0 +1,288 @@
+"""One task's journey, with small engines of the real contract: every way that it can end."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mutoscope.config import Settings, load_settings
+from mutoscope.engines import Engine, Frames, Image, Step
+from mutoscope.files import Links, open_files
+from mutoscope.keys import Keys
+from mutoscope.models import ANIMATIC
+from mutoscope.opening import limits_of, open_store
+from mutoscope.store import Hold
+from mutoscope.tasks import InvalidRequestError, Status, Task, VideoRequest
+from mutoscope.worker import Worker
+
+PICTURE = "data:image/bmp;base64," + base64.b64encode(
+    b"BM" + (54 + 64 * 64 * 3).to_bytes(4, "little") + bytes(4) + (54).to_bytes(4, "little")
+    + (40).to_bytes(4, "little") + (64).to_bytes(4, "little") * 2 + (1).to_bytes(2, "little")
+    + (24).to_bytes(2, "little") + bytes(24) + bytes([40, 90, 200]) * 64 * 64
+).decode()  # fmt: skip
+
+
+class Painter:
+    """Paints the first image's mean colour; counts what is alive, and does as it is told at a frame."""
+
+    name = "animatic"
+    version = "test"
+    longest_side = 256
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    def at_frame(self, number: int) -> None:
+        """What happens before this frame; nothing, for an engine that works."""
+
+    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
+        width, height = request.size
+        frame = np.empty((1, height, width, 3), np.uint8)
+        frame[:] = images[0].rgb().mean((0, 1)).astype(np.uint8)
+        try:
+            yield Step("mixing paint", 0.1)
+            for number in range(request.num_frames):
+                self.at_frame(number)
+                yield Frames(frame, (number + 1) / request.num_frames)
+        finally:
+            self.ended += 1
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(home=tmp_path, lease_seconds=2)
+
+
+@pytest.fixture
+def worker(settings: Settings) -> Worker:
+    settings.scratch.mkdir(parents=True)
+    return Worker(
+        store=open_store(settings),
+        files=open_files(settings.files),
+        links=Links(bytes(32)),
+        limits=limits_of(settings),
+        scratch=settings.scratch,
+        engine_names=["animatic"],
+        lease_seconds=settings.lease_seconds,
+        stall_seconds=settings.stall_seconds,
+    )
+
+
+def add(worker: Worker, *images: str, duration: int = 5) -> str:
+    keys = Keys(worker.store.database, bytes(32))
+    if not keys.all():
+        keys.create("tests")
+    task_id = uuid.uuid4().hex
+    request = VideoRequest("a wall is painted", images or (PICTURE,), "1:1", duration, 1)
+    with worker.store.write() as connection:
+        worker.store.add(task_id, keys.all()[0].id, ANIMATIC, "animatic", request, connection=connection)
+    return task_id
+
+
+def run(worker: Worker, engine: Engine) -> None:
+    task = worker.store.claim(worker.name, ["animatic"])
+    assert task is not None
+    worker.run_once(task, engine)
+
+
+def find(worker: Worker, task_id: str) -> Task:
+    task = worker.store.find(task_id)
+    assert task is not None
+    return task
+
+
+def files_of(worker: Worker) -> list[str]:
+    return [*worker.files.list("outputs"), *(path.name for path in worker.scratch.iterdir())]
+
+
+def test_a_task_becomes_a_video_and_a_poster(worker: Worker) -> None:
+    task_id = add(worker)
+    run(worker, Painter())
+    task = find(worker, task_id)
+    assert (task.status, task.progress, task.error) == (Status.SUCCEEDED, 1.0, "")
+    assert files_of(worker) == [task.poster, task.output]
+    assert {"references", "first_frame", "inference", "storing"} == set(task.timings)
+
+
+def test_what_the_caller_can_mend_fails_the_task_and_not_the_worker(worker: Worker) -> None:
+    class Refusing(Painter):
+        def at_frame(self, number: int) -> None:
+            raise InvalidRequestError("The prompt asks for what this engine can't film.")
+
+    task_id = add(worker)
+    run(worker, Refusing())
+    task = find(worker, task_id)
+    assert (task.status, task.error_code) == (Status.FAILED, 1401)
+    assert task.error == "The prompt asks for what this engine can't film."
+    assert files_of(worker) == []
+
+
+def test_a_reference_that_cannot_be_read_fails_the_task_with_1402(worker: Worker) -> None:
+    task_id = add(worker, PICTURE, "data:image/png;base64,aGVsbG8=")
+    run(worker, Painter())
+    task = find(worker, task_id)
+    assert (task.status, task.error_code) == (Status.FAILED, 1402)
+    assert task.error.startswith("Image 2 (data URI): ")
+
+
+@pytest.mark.parametrize("wrong", ["raises", "too few frames"])
+def test_an_unexpected_error_gives_the_task_back_and_ends_the_worker(worker: Worker, wrong: str) -> None:
+    class Broken(Painter):
+        def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
+            yield Step("mixing paint", 0.1)
+            if wrong == "raises":
+                raise ZeroDivisionError
+
+    task_id = add(worker)
+    for attempt in (1, 2):
+        with pytest.raises((ZeroDivisionError, RuntimeError)):
+            run(worker, Broken())
+        assert (find(worker, task_id).status, find(worker, task_id).attempt) == (Status.QUEUED, attempt)
+    with pytest.raises((ZeroDivisionError, RuntimeError)):
+        run(worker, Broken())
+    task = find(worker, task_id)
+    assert (task.status, task.error_code, task.attempt) == (Status.FAILED, 1406, 3)
+    assert files_of(worker) == []
+
+
+def test_a_canceled_task_ends_at_the_next_step_and_frees_its_engine(worker: Worker) -> None:
+    class Watched(Painter):
+        def at_frame(self, number: int) -> None:
+            frames.append(number)
+            if number == 3:
+                worker.store.cancel(None, task_id)
+            time.sleep(0.02)
+
+    frames: list[int] = []
+    task_id, engine = add(worker), Watched()
+    run(worker, engine)
+    assert find(worker, task_id).status is Status.CANCELED
+    assert 3 < frames[-1] < 60
+    assert engine.ended == 1
+    assert files_of(worker) == []
+
+
+def test_a_worker_told_to_stop_gives_its_task_back_unblamed(worker: Worker) -> None:
+    class Watched(Painter):
+        def at_frame(self, number: int) -> None:
+            if number == 3:
+                worker.stopping.set()
+
+    task_id, engine = add(worker), Watched()
+    run(worker, engine)
+    assert find(worker, task_id).status is Status.QUEUED
+    assert engine.ended == 1
+    assert files_of(worker) == []
+    worker.stopping.clear()
+    for _ in range(5):  # more often than attempts are allowed: being told to stop is no failure
+        run_and_stop(worker)
+    assert find(worker, task_id).status is Status.QUEUED
+
+
+def run_and_stop(worker: Worker) -> None:
+    worker.stopping.set()
+    run(worker, Painter())
+    worker.stopping.clear()
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(worker: Worker) -> None:
+    class Overtaken(Painter):
+        def at_frame(self, number: int) -> None:
+            if number == 3:  # as if this process had been frozen past its lease, and another had claimed
+                with worker.store.write() as connection:
+                    connection.exec_driver_sql("UPDATE tasks SET lease_until = 0")
+                other.append(worker.store.claim("another", ["animatic"]))
+                time.sleep(0.3)
+
+    other: list[Task | None] = []
+    task_id, engine = add(worker), Overtaken()
+    run(worker, engine)
+    task = find(worker, task_id)
+    assert (task.status, task.attempt) == (Status.RUNNING, 2)
+    assert engine.ended == 1
+    assert files_of(worker) == []
+    assert other[0] is not None
+    assert worker.store.renew(other[0]) is Hold.KEPT
+
+
+def test_a_lease_is_renewed_while_one_step_outlasts_it(worker: Worker) -> None:
+    class Slow(Painter):
+        def at_frame(self, number: int) -> None:
+            if number == 1:
+                time.sleep(3)  # the lease is 2 s
+
+    task_id = add(worker)
+    thief = threading.Timer(2.5, lambda: stolen.append(worker.store.claim("thief", ["animatic"])))
+    stolen: list[Task | None] = []
+    thief.start()
+    run(worker, Slow())
+    thief.join()
+    assert stolen == [None]
+    assert find(worker, task_id).status is Status.SUCCEEDED
+
+
+def test_an_engine_that_hangs_loses_its_task(worker: Worker) -> None:
+    class Hanging(Painter):
+        def at_frame(self, number: int) -> None:
+            if number == 1:
+                time.sleep(4)
+
+    worker.stall_seconds = 0.2
+    task_id = add(worker)
+    claimed: list[Task | None] = []
+    other = threading.Timer(3.5, lambda: claimed.append(worker.store.claim("another", ["animatic"])))
+    other.start()
+    run(worker, Hanging())
+    other.join()
+    assert claimed[0] is not None
+    assert claimed[0].id == task_id
+    assert find(worker, task_id).attempt == 2
+
+
+def test_the_next_attempt_clears_what_a_killed_one_left(worker: Worker) -> None:
+    task_id = add(worker)
+    killed = worker.store.claim("killed", ["animatic"])
+    assert killed is not None
+    (worker.scratch / f"{task_id}-1.mp4").write_bytes(b"half a video")
+    stored = worker.scratch / "whole"
+    stored.write_bytes(b"a whole video that no row names")
+    worker.files.put(f"outputs/{task_id}-1.mp4", stored)
+    worker.store.release("killed", failed=False)
+    run(worker, Painter())
+    assert files_of(worker) == [f"outputs/{task_id}-2.jpg", f"outputs/{task_id}-2.mp4"]
+
+
+def test_progress_moves_forward_and_names_its_stages(worker: Worker) -> None:
+    seen: list[tuple[str, float]] = []
+
+    class Watched(Painter):
+        def at_frame(self, number: int) -> None:
+            if number % 20 == 0:
+                task = find(worker, task_id)
+                seen.append((task.stage, task.progress))
+            time.sleep(0.02)
+
+    task_id = add(worker)
+    run(worker, Watched())
+    assert seen[0][0] == "mixing paint"
+    assert seen[-1][0] == "rendering"
+    assert [progress for _, progress in seen] == sorted(progress for _, progress in seen)
+    assert seen[-1][1] > 0.5
+
+
+def test_a_bell_saves_the_wait(worker: Worker) -> None:
+    worker.engine_names = []
+    runner = threading.Thread(target=worker.run, args=(60,))
+    runner.start()
+    time.sleep(0.2)
+    worker.stopping.set()
+    worker.bell.set()
+    runner.join(5)
+    assert not runner.is_alive()
