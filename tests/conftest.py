@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
-from tests.installation import Installation
+from tests.installation import ANIMATIC, EXAMPLES, Installation
+
+# Other work on the machine must not fail a property, and a server's answer takes the time it takes.
+settings.register_profile("mutoscope", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mutoscope")
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +25,30 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     installation = Installation(tmp_path_factory.mktemp("shared") / "home").start()
     yield installation
     installation.close()
+
+
+@pytest.fixture(scope="session")
+def image(running: Installation) -> str:
+    """The URL of an uploaded reference on the shared server."""
+    return running.upload(EXAMPLES / "chelsea.jpg")
+
+
+@pytest.fixture(scope="session")
+def data_uri() -> str:
+    """A small picture as a data URI, which any server accepts without fetching anything."""
+    pixels = np.random.default_rng(1).integers(0, 255, (96, 128, 3), np.uint8)
+    done, data = cv2.imencode(".png", cv2.GaussianBlur(pixels, (0, 0), 8))
+    assert done
+    return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+@pytest.fixture(scope="session")
+def completed(running: Installation, image: str) -> dict[str, Any]:
+    """The prediction of a finished square 5 s animatic with seed 7 on the shared server."""
+    task = running.submit(ANIMATIC, prompt="a cat, slow push in", images=[image], aspect_ratio="1:1", seed=7)
+    found = running.wait(task["id"])
+    assert found["status"] == "completed", found
+    return found
 
 
 @pytest.fixture

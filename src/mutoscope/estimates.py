@@ -19,9 +19,13 @@ _SAMPLE = 50  # of the latest videos, to learn how long one takes
 _COUNTED = 1000  # places are exact up to here; nobody further back minds being off by the few that were canceled
 
 
-@dataclass(frozen=True, slots=True)
+_FIRST_GUESS_SECONDS = 1.0  # run time per second of video, as long as none was rendered here
+
+
+@dataclass(slots=True)
 class _Look:
     at: float = float("-inf")
+    newest: int = 0  # seq of the newest task that is counted here
     num_queued: dict[str, int] = field(default_factory=dict)
     first: dict[str, list[int]] = field(default_factory=dict)  # engine → seq of its first queued tasks, ascending
     running: dict[str, int] = field(default_factory=dict)
@@ -42,24 +46,32 @@ class Estimates:
         self._look = _Look()
         self._looking = threading.Lock()
 
+    def add(self, task: Task) -> None:
+        """A task was just accepted here: count it now, for those who ask before the next look."""
+        look = self._look
+        if task.seq > look.newest:
+            look.newest = task.seq
+            look.num_queued[task.engine] = look.num_queued.get(task.engine, 0) + 1
+            first = look.first.setdefault(task.engine, [])
+            if len(first) < _COUNTED:
+                first.append(task.seq)
+
     def num_queued(self) -> int:
         """How many tasks wait, of all engines."""
         return sum(self._fresh().num_queued.values())
 
-    def of(self, task: Task) -> tuple[int | None, float | None]:
-        """(place in the queue, seconds until done); the next to be claimed has place 1, None is not known."""
+    def of(self, task: Task) -> tuple[int, float]:
+        """(place in the queue, seconds until done); the next to be claimed has place 1, a task that doesn't wait 0."""
         if task.status.is_terminal:
-            return None, None
+            return 0, 0.0
         look = self._fresh()
-        pace = look.seconds.get(task.engine)
+        pace = look.seconds.get(task.engine, _FIRST_GUESS_SECONDS)
         if task.status is Status.RUNNING:
-            elapsed = time.time() - (task.started_at or task.created_at)
+            elapsed = max(0.0, time.time() - (task.started_at or task.created_at))
             if task.progress > 0.1:
-                return None, round(elapsed / task.progress * (1 - task.progress), 1)
-            return None, None if pace is None else round(max(0.0, pace * task.request.duration - elapsed), 1)
+                return 0, round(elapsed / task.progress * (1 - task.progress), 1)
+            return 0, round(max(0.0, pace * task.request.duration - elapsed), 1)
         place = look.place(task)
-        if pace is None:
-            return place, None
         at_once = max(1, look.running.get(task.engine, 0))
         return place, round(pace * task.request.duration * (1 + place / at_once), 1)
 
@@ -87,6 +99,7 @@ class Estimates:
         first: dict[str, list[int]] = {}
         paces: dict[str, list[float]] = defaultdict(list)
         with self._store.database.connect() as connection:
+            newest = connection.execute(select(func.max(tasks.c.seq))).scalar() or 0
             num_queued: dict[str, int] = dict(connection.execute(counts).tuples().all())
             for engine in num_queued:
                 front = select(tasks.c.seq).where(waiting, tasks.c.engine == engine)
@@ -95,4 +108,4 @@ class Estimates:
             for engine, started, finished, request in connection.execute(done):
                 paces[engine].append((finished - started) / request["duration"])
         medians = {engine: sorted(values)[len(values) // 2] for engine, values in paces.items()}
-        return _Look(time.monotonic(), num_queued, first, at_work, medians)
+        return _Look(time.monotonic(), newest, num_queued, first, at_work, medians)

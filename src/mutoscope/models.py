@@ -18,6 +18,7 @@ from mutoscope.tasks import MAX_SEED, Shape, VideoRequest
 MAX_PROMPT = 5_000
 MAX_IMAGES = 4
 MAX_URL = 8_192
+_MOST_SHOWN = 80
 
 SKYREELS = "skywork-ai/skyreels-v3/reference-to-video"
 ANIMATIC = "mutoscope/animatic/reference-to-video"
@@ -157,11 +158,21 @@ def _explain(model: Model, error: ValidationError) -> str:
     where = name + "".join(f"[{index}]" for index in first["loc"][1:] if isinstance(index, int))
     value = first["input"]
     if isinstance(value, str | list) and first["type"].endswith("too_long"):
-        shown = f"{len(value):,} {'characters' if isinstance(value, str) else 'items'} long"
+        found = f"{len(value):,} {'characters' if isinstance(value, str) else 'items'} long"
     else:
-        shown = json.dumps(value, ensure_ascii=False, default=str)
-        shown = shown if len(shown) <= 80 else shown[:79] + "…"
-    return f"{where} is {shown}: {name} must be {allowed}."
+        found = shown(value)
+    return f"{where} is {found}: {name} must be {allowed}."
+
+
+def shown(value: Any) -> str:
+    """A value of a JSON body as an error sentence quotes it: JSON, 80 characters of it at most."""
+    if isinstance(value, str):
+        value = value[:_MOST_SHOWN]
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        return "nested too deep"
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
 
 
 def schema_of(model: Model) -> dict[str, Any]:

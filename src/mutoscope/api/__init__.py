@@ -72,8 +72,8 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         CORSMiddleware,
         allow_origins=["*"],
         allow_methods=["*"],
-        allow_headers=["authorization", "content-type", "x-client-name", "x-client-version", "x-client-os"],
-        expose_headers=["retry-after"],
+        allow_headers=["*"],  # clients add headers of their own, and If-None-Match when they send an upload
+        expose_headers=["retry-after", "etag", "content-range", "accept-ranges"],
         max_age=600,
     )
     wavespeed.speak(app)
@@ -86,5 +86,5 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         predictions.busy,
         predictions.submits,
     ):
-        app.include_router(router)
+        app.include_router(router, responses=wavespeed.REFUSED)
     return app

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.security import HTTPBearer
 from starlette.requests import Request
+
+bearer = HTTPBearer(auto_error=False, description="An API key; `mutoscope keys create NAME` makes one.")
+"""For the documentation: it refuses nothing, `caller` does."""
+
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 class ApiError(Exception):
@@ -25,6 +34,7 @@ def digest_of_key(request: Request) -> str:
             401,
             "No API key: send the header `Authorization: Bearer <key>`; `mutoscope keys create NAME` makes a key.",
             "missing_api_key",
+            _CHALLENGE,
         )
     digest: str = request.app.state.server.keys.digest(key)
     return digest
@@ -32,10 +42,11 @@ def digest_of_key(request: Request) -> str:
 
 def unknown_key() -> ApiError:
     """The error for a key that was never made here, or was revoked."""
-    return ApiError(401, "Invalid authentication: this API key is not known here, or was revoked.", "invalid_api_key")
+    message = "Invalid authentication: this API key is not known here, or was revoked."
+    return ApiError(401, message, "invalid_api_key", _CHALLENGE)
 
 
-def caller(request: Request) -> str:
+def caller(request: Request, _: Annotated[object, Depends(bearer)]) -> str:
     """The id of the key that the request bears. Raises ApiError (401)."""
     key_id: str | None = request.app.state.server.store.caller(digest_of_key(request))
     if key_id is None:

@@ -17,15 +17,16 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends
 from fastapi.routing import APIRoute
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mutoscope.api import wavespeed
-from mutoscope.api.callers import ApiError, base_url, caller, digest_of_key, unknown_key
+from mutoscope.api.callers import ApiError, base_url, bearer, caller, digest_of_key, unknown_key
 from mutoscope.api.uploads import keep
-from mutoscope.models import ANIMATIC, MODELS, InputError, Model, ReferenceToVideo, parse_input
+from mutoscope.models import ANIMATIC, MODELS, InputError, Model, ReferenceToVideo, parse_input, shown
 from mutoscope.references import FetchError, open_data_uri
 from mutoscope.tasks import Status, Task, VideoRequest
 
@@ -34,10 +35,25 @@ Result = TypeVar("Result")
 _SLOW_TO_PARSE = 256 * 2**10  # a larger body is parsed in a thread, so that others need not wait for it
 _BETWEEN_LOOKS_SECONDS = 0.2  # at a task whose request is held open
 
+
+class Submission(ReferenceToVideo):
+    """What a model accepts, and how to answer."""
+
+    enable_sync_mode: bool = Field(False, description="Hold the answer back until the video is made.")
+    enable_base64_output: bool = Field(False, description="Give the video as a data URI instead of a URL.")
+
+
+def _path_parameter(name: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", **schema}}
+
+
+# Lean routes (see below) declare no parameters that could be read off them.
+_RESULT_DOC = {"parameters": [_path_parameter("task_id")]}
 _SUBMIT_DOC = {
+    "parameters": [_path_parameter("model_id", enum=list(MODELS))],
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": ReferenceToVideo.model_json_schema()}},
+        "content": {"application/json": {"schema": Submission.model_json_schema()}},
     },
 }
 
@@ -54,7 +70,7 @@ class LeanRoute(APIRoute):
 
 
 router = APIRouter(tags=["predictions"])
-busy = APIRouter(tags=["predictions"], route_class=LeanRoute)
+busy = APIRouter(tags=["predictions"], route_class=LeanRoute, dependencies=[Depends(bearer)])
 
 
 async def submit(request: Request) -> Response:
@@ -69,6 +85,7 @@ async def submit(request: Request) -> Response:
         asked = parse_input(model, body)
     except InputError as error:
         raise ApiError(400, str(error), "invalid_parameter") from None
+    is_held, as_base64 = _flag(body, "enable_sync_mode"), _flag(body, "enable_base64_output")
     if server.estimates.num_queued() >= server.settings.max_queued:
         raise ApiError(429, "The queue is full: try again in a minute.", "queue_full", {"Retry-After": "60"})
     if any(image[:5].lower() == "data:" for image in asked.images):
@@ -83,12 +100,13 @@ async def submit(request: Request) -> Response:
             model.id,
             engine,
             asked,
-            base64_output=body.get("enable_base64_output") is True,
+            base64_output=as_base64,
             connection=connection,
         )
     )
+    server.estimates.add(task)
     server.ring()
-    if body.get("enable_sync_mode") is True:
+    if is_held:
         return wavespeed.success(await _hold(request, task))
     return wavespeed.success(await _show(request, task))
 
@@ -107,7 +125,9 @@ async def result(request: Request) -> Response:
 for prefix in ("/api/v3", "/api/v2"):  # v2 is an alias: old clients poll and upload there
     in_schema = prefix == "/api/v3"
     for path in ("/predictions/{task_id}/result", "/predictions/{task_id}"):
-        busy.add_api_route(prefix + path, result, methods=["GET"], include_in_schema=in_schema)
+        busy.add_api_route(
+            prefix + path, result, methods=["GET"], include_in_schema=in_schema, openapi_extra=_RESULT_DOC
+        )
 
 
 def delete(request: Request, task_id: str, key_id: Annotated[str, Depends(caller)]) -> Response:
@@ -132,7 +152,7 @@ for prefix in ("/api/v3", "/api/v2"):
         prefix + "/predictions/{task_id}", delete, methods=["DELETE"], include_in_schema=prefix == "/api/v3"
     )
 
-submits = APIRouter(tags=["predictions"], route_class=LeanRoute)
+submits = APIRouter(tags=["predictions"], route_class=LeanRoute, dependencies=[Depends(bearer)])
 for prefix in ("/api/v3", "/api/v2"):
     submits.add_api_route(
         prefix + "/{model_id:path}",
@@ -263,6 +283,13 @@ async def _body(request: Request, max_bytes: int) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ApiError(400, "The body must be a JSON object with prompt and images.", "invalid_request")
     return body
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ApiError(400, f"{name} is {shown(value)}: it must be true or false.", "invalid_parameter")
+    return bool(value)
 
 
 def _model(server: Any, model_id: str) -> Model:

@@ -14,11 +14,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mutoscope.api.callers import ApiError
+from mutoscope.models import shown
 from mutoscope.tasks import Status, Task
 
 WORDS = {
@@ -33,6 +35,18 @@ WORDS = {
 SYNC_TIMED_OUT = 5004
 
 _ERROR_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+class Refusal(BaseModel):
+    """What a refused request is answered with, beside its HTTP status."""
+
+    code: int
+    message: str
+    error_code: str
+
+
+REFUSED: dict[int | str, dict[str, Any]] = {"4XX": {"model": Refusal, "description": "Refused; `message` says why."}}
+"""For the documentation of routes."""
 
 
 def success(data: Any) -> Response:
@@ -53,8 +67,8 @@ def prediction(
     outputs: list[str],
     poster: str,
     images: list[str],
-    queue_position: int | None,
-    eta_seconds: float | None,
+    queue_position: int,
+    eta_seconds: float,
 ) -> dict[str, Any]:
     """The prediction object of a task; `base` is the server's public URL, the lists hold URLs for the caller."""
     request = task.request
@@ -124,7 +138,8 @@ def speak(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-        return refusal(ApiError(400, f"{where}: {first['msg']}.", "invalid_request"))
+        value = "" if first["type"] in ("missing", "json_invalid") else f" is {shown(first['input'])}"
+        return refusal(ApiError(400, f"{where}{value}: {first['msg']}.", "invalid_request"))
 
     def on_fault(_: Request, error: Exception) -> Response:
         return refusal(ApiError(500, "The server failed to handle this request; it is logged.", "internal_error"))
