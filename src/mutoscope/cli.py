@@ -19,7 +19,7 @@ from rich.table import Table
 
 from mutoscope import __version__
 from mutoscope.config import SettingsError, load_settings
-from mutoscope.models import ANIMATIC, MODELS, SKYREELS
+from mutoscope.models import ANIMATIC, MODELS
 
 if TYPE_CHECKING:  # the database would make `--help` slow
     from mutoscope.keys import Keys
@@ -68,10 +68,13 @@ def main() -> None:
         _leave(str(error), 2)
     except (ClientError, FilesError) as error:
         _leave(str(error), 1)
+    except ModuleNotFoundError as error:
+        _leave(f"The Python package {error.name} is needed for this, and is not installed.", 1)
     except SQLAlchemyError as error:
         _leave(f"The database can't be used: {str(error).splitlines()[0]}.", 1)
     except OSError as error:
-        _leave(f"{error.filename or 'A file'} can't be used: {error.strerror or error}.", 1)
+        why = f"{error.strerror or error}."
+        _leave(f"{error.filename} can't be used: {why}" if error.filename else why, 1)
     except KeyboardInterrupt:
         _leave("Interrupted.", 130)
 
@@ -146,16 +149,19 @@ def render(
         raise CommandError(str(error), 2) from None
     check_files(reference)
     request = replace(asked, images=tuple(reference))
+    if output.is_dir():
+        raise CommandError(f"{output} is a folder; name the mp4 to write.", 2)
     if not output.parent.is_dir():
         raise CommandError(f"The folder {output.parent} does not exist.", 2)
+    here = {str(model.engine): model.id for model in MODELS.values()} if server else engines.ENGINES
+    if engine not in here:
+        raise CommandError(f"There is no engine {engine!r} in this installation. Engines here: {', '.join(here)}.", 2)
+    if server and not key:
+        raise CommandError("--server needs a key: give --key, or set MUTOSCOPE_API_KEY.", 2)
     if server:
-        model = SKYREELS if engine == "skyreels-v3" else ANIMATIC
-        steps = render_there(Client(server, key), model, request, request.seed, output)
-    elif engine in engines.ENGINES:
-        steps = render_here(load_settings(), engine, request, output)
+        steps = render_there(Client(server, key), str(here[engine]), request, request.seed, output)
     else:
-        there = ", ".join(engines.ENGINES)
-        raise CommandError(f"There is no engine {engine!r} in this installation. Engines here: {there}.", 2)
+        steps = render_here(load_settings(), engine, request, output)
 
     started = time.monotonic()
     columns = (
@@ -219,7 +225,10 @@ def create_key(name: Annotated[str, typer.Argument(help="Whose key it is, to tel
 @keys_app.command("list")
 def list_keys() -> None:
     """The keys, the oldest first."""
-    table = Table("id", "name", "begins with", "created", "revoked", box=None)
+    table = Table(box=None)
+    table.add_column("id", no_wrap=True, min_width=12)  # whole, because `keys revoke` asks for it
+    for heading in ("name", "begins with", "created", "revoked"):
+        table.add_column(heading)
     for key in _keys().all():
         table.add_row(key.id, escape(key.name), key.hint + "…", _moment(key.created_at), _moment(key.revoked_at))
     out.print(table)

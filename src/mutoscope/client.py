@@ -36,9 +36,12 @@ class Client:
     """A server spoken to over HTTP with a key."""
 
     def __init__(self, server: str, key: str) -> None:
-        self._http = httpx.Client(
-            base_url=server.rstrip("/"), headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=server.rstrip("/"), headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False
+            )
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise ClientError(f"The server's address or the key can't be used: {error}.") from None
 
     def upload(self, path: Path) -> str:
         """Send a file; returns the URL to use in `images`."""
@@ -89,11 +92,15 @@ class Client:
         try:
             answer = self._http.request(method, path, **arguments)
             body = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
-            raise ClientError(f"The server at {self._http.base_url} can't be used: {error}.") from error
-        if answer.status_code != 200:
-            raise ClientError(str(body.get("message", f"The server answered {answer.status_code}.")))
-        data: dict[str, Any] = body["data"]
+            refused = answer.status_code != 200
+            data: dict[str, Any] = {} if refused else body["data"]
+            message = str(body["message"]) if refused else ""
+        except httpx.HTTPError as error:
+            raise ClientError(f"The server at {self._http.base_url} can't be reached: {error}.") from error
+        except (ValueError, TypeError, KeyError):
+            raise ClientError(f"What answers at {self._http.base_url} is not a Mutoscope server.") from None
+        if refused:
+            raise ClientError(message)
         return data
 
 

@@ -29,15 +29,22 @@ def read_secret(home: Path, name: str) -> bytes:
     path = folder / name
     if not path.exists():
         fresh = folder / f".{name}.{os.getpid()}"
-        fresh.write_bytes(os.urandom(32))
-        fresh.chmod(0o600)
+        with fresh.open("wb") as file:
+            fresh.chmod(0o600)
+            file.write(os.urandom(32))
+            file.flush()
+            os.fsync(file.fileno())
         try:
             os.link(fresh, path)  # fails if another process was first: then its secret is the secret
         except FileExistsError:
             pass
         finally:
             fresh.unlink()
-    return path.read_bytes()
+        _fsync_folder(folder)
+    secret = path.read_bytes()
+    if len(secret) != 32:  # an empty one would sign, too
+        raise FilesError(f"The secret in {path} has {len(secret)} bytes instead of 32: put it back from a backup.")
+    return secret
 
 
 class LocalFiles:
@@ -134,9 +141,11 @@ class Links:
         except ValueError:
             return None
         query = parse_qs(parts.query)
-        if not parts.path.startswith(self.prefix) or "signature" not in query or "expires" not in query:
+        # The public URL may have a path of its own in front; whatever is read here, the signature must be for it.
+        _, is_ours, quoted = parts.path.rpartition(self.prefix)
+        if not is_ours or "signature" not in query or "expires" not in query:
             return None
-        key = unquote(parts.path.removeprefix(self.prefix))
+        key = unquote(quoted)
         return key if self.allows("GET", key, query["expires"][0], query["signature"][0]) else None
 
 

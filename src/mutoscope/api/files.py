@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import filecmp
 import mimetypes
+import re
 import secrets
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
@@ -26,12 +29,29 @@ def type_of(name: str) -> str:
     return guessed if safe else "application/octet-stream"
 
 
-@router.api_route("/files/{key:path}", methods=["GET", "HEAD"])
+_RANGE = r"(?:\d{1,18}-\d{0,18}|-\d{1,18})"
+_RANGES = re.compile(rf"bytes=\s*{_RANGE}(\s*,\s*{_RANGE})*\s*", re.IGNORECASE)
+
+
+_LINK_DOC = {
+    "parameters": [
+        {"name": name, "in": "query", "required": True, "schema": {"type": "string"}}
+        for name in ("expires", "signature")
+    ]
+}
+
+
+@router.head("/files/{key:path}", include_in_schema=False)
+@router.get("/files/{key:path}", openapi_extra=_LINK_DOC)
 def read(request: Request, key: str) -> Response:
     """The bytes of a file: whole, or the ranges asked for. 304 where the caller's ETag still holds."""
     server = request.app.state.server
     path = _allowed(request, key, "GET")
-    if not path.is_file():
+    try:
+        found = path.stat()
+    except OSError:
+        found = None
+    if found is None or not S_ISREG(found.st_mode):
         raise ApiError(404, "This file is gone: outputs and uploads are deleted after some days.", "file_gone")
     headers = {
         "Cache-Control": f"private, max-age={round(server.settings.retention_days * 86_400)}, immutable",
@@ -39,14 +59,25 @@ def read(request: Request, key: str) -> Response:
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "Cross-Origin-Resource-Policy": "cross-origin",
     }
-    response = FileResponse(path, headers=headers, media_type=type_of(key), stat_result=path.stat())
+    response = FileResponse(path, headers=headers, media_type=type_of(key), stat_result=found)
     etag = response.headers["etag"]
-    if etag in [part.strip() for part in request.headers.get("if-none-match", "").split(",")]:
+    known = [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]
+    if etag in known or "*" in known:
         return Response(status_code=304, headers={**headers, "ETag": etag})
+    ranges = request.headers.get("range")
+    if_range = request.headers.get("if-range")
+    is_asked = ranges is not None and (if_range is None or if_range in (etag, response.headers["last-modified"]))
+    if ranges is not None and is_asked and not _can_satisfy(ranges, found.st_size):
+        raise ApiError(
+            416,
+            f"The range {ranges[:80]!r} can't be read: this file has {found.st_size} bytes.",
+            "range_not_satisfiable",
+            {"Content-Range": f"bytes */{found.st_size}"},
+        )
     return response
 
 
-@router.put("/files/{key:path}")
+@router.put("/files/{key:path}", openapi_extra=_LINK_DOC)
 async def write(request: Request, key: str) -> Response:
     """Take the bytes that an upload ticket announced; the same bytes may be sent twice, others may not."""
     server = request.app.state.server
@@ -67,8 +98,9 @@ async def write(request: Request, key: str) -> Response:
                     break
                 await run_in_threadpool(data.write, chunk)
         if received != size:
-            raise ApiError(400, f"The ticket was for {size} bytes, not for {received} or more.", "wrong_size")
-        if path.is_file() and not await run_in_threadpool(_same, path, part):
+            sent = "more" if received > size else str(received)
+            raise ApiError(400, f"The ticket was for {size} bytes, and {sent} were sent.", "wrong_size")
+        if path.is_file() and not await run_in_threadpool(filecmp.cmp, path, part, shallow=False):
             raise ApiError(412, "Another file was sent with this ticket already.", "already_sent")
         await run_in_threadpool(server.files.put, key, part)
     finally:
@@ -89,5 +121,11 @@ def _allowed(request: Request, key: str, method: str) -> Path:
     return path
 
 
-def _same(one: Path, other: Path) -> bool:
-    return one.read_bytes() == other.read_bytes()
+def _can_satisfy(ranges: str, size: int) -> bool:
+    if _RANGES.fullmatch(ranges) is None:
+        return False
+    for first, last in re.findall(r"(\d*)-(\d*)", ranges):
+        start = int(first) if first else size - int(last)
+        if start >= size or (first and last and int(last) < start):
+            return False
+    return True

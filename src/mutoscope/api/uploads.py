@@ -38,11 +38,15 @@ class Ticket(BaseModel):
 
     filename: str = Field(min_length=1, max_length=1024)
     size: int = Field(gt=0)
-    content_type: str = Field("", max_length=255)
+    content_type: str = Field("", max_length=255, pattern=r"^[!-~ ]*$")
+
+
+_FORM = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+_UPLOAD_DOC = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 
 
 @router.post("/api/v2/media/upload/binary", include_in_schema=False)
-@router.post("/api/v3/media/upload/binary")
+@router.post("/api/v3/media/upload/binary", openapi_extra=_UPLOAD_DOC)
 async def upload(request: Request, key_id: Annotated[str, Depends(caller)]) -> Response:
     """Take one file as the multipart field `file`; answers with the URL to use in `images`."""
     server = request.app.state.server
