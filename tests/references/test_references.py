@@ -20,6 +20,7 @@ from .craft import quadrants, save
 from .hostile import png_header, zeros
 from .servers import Canary, misbehaving, serving
 
+MINE = "http://mutoscope.test/files/abc?signature=s"
 PNG = save(quadrants(), "PNG")
 LOCAL = Limits(allow_networks=(ip_network("127.0.0.1/32"),))
 
@@ -52,11 +53,10 @@ def server() -> Iterator[Canary]:
 
 
 def test_every_kind_of_reference_in_order(server: Canary) -> None:
-    mine = "http://mutoscope.test/files/abc?signature=s"
     small = save(quadrants((80, 70)), "PNG")
 
     images = fetch(
-        f"http://a.test:{server.port}/x.png", uri(small), mine, uploads={mine: save(quadrants((200, 100)), "JPEG")}
+        f"http://a.test:{server.port}/x.png", uri(small), MINE, uploads={MINE: save(quadrants((200, 100)), "JPEG")}
     )
 
     assert [image.pixels.shape for image in images] == [(64, 96, 3), (70, 80, 3), (100, 200, 3)]
@@ -129,9 +129,9 @@ def test_no_file_may_be_larger_than_the_limit(server: Canary) -> None:
 
     assert refusal(uri(PNG), limits=tiny) == f"Image 1 (data URI): {small}"
     assert refusal("data:;base64," + "A" * 200, limits=tiny) == f"Image 1 (data URI): {small}"
-    assert refusal("u", uploads={"u": PNG}, limits=tiny) == f"Image 1 (upload): {small}"
+    assert refusal(MINE, uploads={MINE: PNG}, limits=tiny) == f"Image 1 (upload): {small}"
     assert refusal(f"http://cdn.test:{server.port}/", limits=tiny) == f"Image 1 (cdn.test): {small}"
-    assert "larger than 30 MB" in refusal("u", uploads={"u": bytes(30 * 2**20 + 1)})
+    assert "larger than 30 MB" in refusal(MINE, uploads={MINE: bytes(30 * 2**20 + 1)})
 
 
 def test_a_url_s_fault_is_named_without_its_secrets(server: Canary) -> None:

@@ -44,18 +44,11 @@ def fetch_images(
             if reference[:5].lower() == "data:":
                 origin = "data URI"
                 data = open_data_uri(reference, limits)
-            elif (upload := open_upload(reference)) is not None:
-                origin, data = "upload", upload
             else:
                 origin = parse(reference).host
-                data = get(
-                    reference,
-                    max_bytes=limits.max_bytes,
-                    max_redirects=limits.max_redirects,
-                    deadline=deadline,
-                    allow_networks=limits.allow_networks,
-                    resolve=resolve,
-                )
+                upload = open_upload(reference)
+                origin = origin if upload is None else "upload"
+                data = _fetch(reference, limits, deadline, resolve) if upload is None else upload
             if len(data) > limits.max_bytes:
                 raise FetchError(_too_large(limits))
             pixels = decode(data, limits, longest_side=longest_side, deadline=deadline)
@@ -63,6 +56,17 @@ def fetch_images(
             subject = f"Image {index} ({origin})" if origin else f"Image {index}"
             raise ReferenceUnusableError(f"{subject}: {error}.") from error
         yield Image(pixels)
+
+
+def _fetch(url: str, limits: Limits, deadline: float, resolve: Resolver | None) -> bytes:
+    return get(
+        url,
+        max_bytes=limits.max_bytes,
+        max_redirects=limits.max_redirects,
+        deadline=deadline,
+        allow_networks=limits.allow_networks,
+        resolve=resolve,
+    )
 
 
 def open_data_uri(uri: str, limits: Limits) -> bytes:

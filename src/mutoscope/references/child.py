@@ -45,26 +45,37 @@ class SizeRefused(Exception):
     """The verdict "small" or "large", with the file's width and height."""
 
 
+class FormatRefused(Exception):
+    """Not a format that is read here."""
+
+
 def main(max_pixels: int, min_side: int, longest_side: int, seconds: int) -> None:
     """Read, judge, answer. `longest_side` 0 leaves the picture's size as it is."""
-    answer = sys.stdout.buffer
     # A picture is held at 4 bytes a pixel, and decoder, conversion and result hold a few of them at once.
-    _confine(AS=2**29 + max_pixels * 32, CPU=seconds, CORE=0, NOFILE=32)
+    _confine(AS=2**28 + max_pixels * 40, CPU=seconds, CORE=0, NOFILE=32)
+    answer = sys.stdout.buffer
     try:
-        data = sys.stdin.buffer.read()
-        image = _upright_rgb(data, max_pixels, min_side, longest_side)
+        image = _upright_rgb(sys.stdin.buffer.read(), max_pixels, min_side, longest_side)
+    except Exception as error:
+        answer.write(_verdict(error))
+    else:
         answer.write(ANSWER.pack(b"image", *image.size, len(image.getbands())))
         for top in range(0, image.height, _BAND_ROWS):  # in bands, so that no second whole copy is made
             answer.write(image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height))).tobytes())
-    except SizeRefused as refused:
-        answer.write(ANSWER.pack(*refused.args, 0))
-    except Image.DecompressionBombError:
-        answer.write(ANSWER.pack(b"large", 0, 0, 0))
-    except MemoryError:
-        answer.write(ANSWER.pack(b"memory", 0, 0, 0))
-    except NotImplementedError:
-        answer.write(ANSWER.pack(b"unknown", 0, 0, 0))
     answer.flush()
+
+
+def _verdict(error: Exception) -> bytes:
+    if isinstance(error, SizeRefused):
+        return ANSWER.pack(*error.args, 0)
+    if isinstance(error, Image.DecompressionBombError):
+        return ANSWER.pack(b"large", 0, 0, 0)
+    if isinstance(error, MemoryError):
+        return ANSWER.pack(b"memory", 0, 0, 0)
+    if isinstance(error, FormatRefused):
+        return ANSWER.pack(b"unknown", 0, 0, 0)
+    # Pillow's errors for a file it can't read are of every kind; none of the others is worth telling apart.
+    return ANSWER.pack(b"broken", 0, 0, 0)
 
 
 def _confine(**bounds: int) -> None:
@@ -141,7 +152,7 @@ def _plugin(data: bytes) -> str:
 
             pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
             return "HEIF"
-    raise NotImplementedError
+    raise FormatRefused
 
 
 def _orientation(image: Image.Image) -> object:
@@ -208,11 +219,6 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 if __name__ == "__main__":
-    try:
-        main(*(int(argument) for argument in sys.argv[1:5]))
-    except Exception:
-        # Pillow's errors for a file it can't read are of every kind; none of them is worth telling apart.
-        sys.stdout.buffer.write(ANSWER.pack(b"broken", 0, 0, 0))
-        sys.stdout.buffer.flush()
+    main(*(int(argument) for argument in sys.argv[1:5]))
     # Ends here and now: freeing what a damaged file left behind is one more chance to crash.
     os._exit(0)

@@ -36,12 +36,13 @@ _TEXTS: tuple[tuple[bytes, str], ...] = (
     (b"<html", "a web page (HTML), so link to the picture itself"),
     (b"<?xml", "XML"),
 )
+_HEIF = (b"mif1", b"msf1", b"mif2", b"avci", b"j2ki", b"jpeg")
 
 
 def likeness(data: bytes) -> str | None:
     """The name of what `data` begins like ("SVG", "a ZIP archive"), or None where that is anyone's guess."""
     if data[4:8] == b"ftyp":
-        return "a video (MP4 or MOV)"
+        return "another kind of HEIF" if data[8:12] in _HEIF else "a video (MP4 or MOV)"
     if data[:4] == b"RIFF":
         return {b"AVI ": "a video (AVI)", b"WAVE": "a sound (WAV)"}.get(data[8:12])
     for start, name in _STARTS:
