@@ -202,6 +202,8 @@ HARMLESS: dict[str, tuple[Callable[[], bytes], tuple[int, int]]] = {
         (6000, 6000),
     ),
     "tiff-loop": (tiff_loop, (64, 96)),
+    # The fuzzer's find: pi_heif 1.4 reads through a null pointer where metadata's type is no UTF-8.
+    "heic-segfault": (lambda: craft.HEIC_TURNED.replace(b"Exif", b"Ex\xfff", 1), (96, 64)),
     "png-lies-small": (lambda: png_header(96, 64, body=zeros(2000)), (64, 96)),
     "jpeg-50-scans": (lambda: scans(50), (4000, 4000)),
     "png-crc-of-text": (

@@ -298,7 +298,7 @@ def test_a_misbehaving_server_is_left_in_time(name: str) -> None:
     with misbehaving(script) as port, pytest.raises(FetchError, match=reason):
         fetch(f"http://127.0.0.1:{port}/", seconds=0.6, allow_networks=LOOPBACK)
 
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 3
 
 
 def test_more_than_the_declared_length_is_not_read() -> None:
