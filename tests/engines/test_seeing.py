@@ -89,6 +89,11 @@ def test_a_person_is_whole_and_nothing_but_the_person(networks: Networks) -> Non
 
 
 @needs_saliency
+def test_a_flag_beside_a_person_is_left_behind() -> None:
+    assert alpha_of(see(Image(photo("astronaut.jpg"))))[430:505, :12].max() < 128
+
+
+@needs_saliency
 def test_a_cup_comes_with_its_saucer_and_spoon() -> None:
     cutout = see(Image(photo("coffee.jpg")))
     alpha = alpha_of(cutout)
@@ -123,8 +128,11 @@ def test_a_person_small_in_the_picture_is_found_and_cut_out_finely(networks: Net
     truth = np.zeros((640, 960), bool)
     truth[-height:, 500 : 500 + height] = cover[..., 0] > 0.5
     found = alpha_of(cutout) > 127
+    head = np.s_[: 640 - height // 2]
     assert cutout.kind == "person"
-    assert np.count_nonzero(found & truth) / np.count_nonzero(found | truth) > 0.93
+    assert np.count_nonzero(found & truth) > 0.75 * np.count_nonzero(truth)  # the helmet may be left behind
+    assert np.count_nonzero(found & ~truth) < 0.02 * np.count_nonzero(truth)
+    assert np.count_nonzero((found & truth)[head]) / np.count_nonzero((found | truth)[head]) > 0.95
 
 
 @needs_saliency
