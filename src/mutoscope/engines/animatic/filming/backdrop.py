@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mutoscope.engines import Pixels
 from mutoscope.engines.animatic.cutout import Cutout
+from mutoscope.engines.animatic.filming.enlarge import resized
 from mutoscope.engines.animatic.filming.framing import Place
 from mutoscope.engines.animatic.filming.layers import Layer
 from mutoscope.engines.animatic.filming.lens import Floats, Lens, carry, inverse
@@ -64,13 +65,13 @@ def close_plate(cutout: Cutout) -> Pixels:
     grown = cv2.dilate((alpha > 12).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
     known = (1 - grown).astype(np.float32)
     small = cv2.resize(cutout.rgb, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    filled = cv2.resize(cutout.plate, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    filled = np.asarray(cv2.resize(cutout.plate, size, interpolation=cv2.INTER_AREA), np.float32)
     # From the widest surroundings to the nearest: each place takes the nearest that it has any of.
     for sigma in (36.0, 12.0, 4.0):
         share = cv2.GaussianBlur(known, (0, 0), sigma)
         colour = cv2.GaussianBlur(small * known[..., None], (0, 0), sigma) / np.maximum(share, 1e-4)[..., None]
         trust = np.clip(share * 9, 0, 1)[..., None]
-        filled = filled * (1 - trust) + colour * trust
+        filled = np.asarray(filled * (1 - trust) + colour * trust, np.float32)
     fill = cv2.resize(np.clip(filled + 0.5, 0, 255).astype(np.uint8), (columns, rows), interpolation=cv2.INTER_LINEAR)
     weight = cv2.resize(cv2.GaussianBlur(1 - known, (0, 0), 1.2), (columns, rows), interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.blendLinear(fill, cutout.rgb, weight, 1 - weight), np.uint8)
@@ -101,15 +102,17 @@ def extend_plate(
     seed: int = 0,
     far: Pixels | None = None,
     centred: bool = False,
+    most: float = MOST_STRETCH,
 ) -> Layer:
     """`plate` (h, w, 3) as an opaque layer over `bounds`.
 
     `place` is where it would lie as photographed, `kept` the part (of the plate, in its pixels: x0, y0, x1, y1) that is
-    not stretched if that can be had, `soften` the blur's standard deviation in rest pixels. What has to be enlarged is
-    enlarged about the foot of `kept`, or about its middle when `centred`; `far` is shown in the plate's stead then.
+    not stretched if that can be had, `soften` the blur's standard deviation in rest pixels. Where an edge would be
+    stretched by more than `most`, the plate is enlarged about the foot of `kept`, or about its middle when `centred`,
+    and `far` is shown in its stead.
     """
     anchor = ((kept[0] + kept[2]) / 2, (kept[1] + kept[3]) / 2 if centred else kept[3])
-    grown = _enlarged(plate, place, kept, bounds, anchor, FLOOR_STRETCH if relief is not None else MOST_STRETCH)
+    grown = _enlarged(plate, place, kept, bounds, anchor, most)
     enlarged = grown.scale > 1.03 * place.scale
     if enlarged and far is not None and relief is not None:
         # What stands there needs its own ground about it: the plate as photographed, melting into the enlarged one.
@@ -138,7 +141,7 @@ def _stretched(
     picture = blurred(picture, soften * density)
     worn = np.maximum(worn_x[None, :], worn_y[:, None])
     if worn.max() > 0.05:
-        for sigma, share in ((max(10.0, soften), worn * 2.2), (34.0, (worn - 0.35) * 1.6)):
+        for sigma, share in ((max(10.0, soften), worn * 2.2), (36.0, (worn - 0.25) * 1.8), (100.0, (worn - 0.5) * 2.2)):
             softer = blurred(np.asarray(picture, np.uint8), sigma * density)
             weight = np.clip(share, 0, 1).astype(np.float32)
             picture = cv2.blendLinear(picture, softer, 1 - weight, weight)
@@ -246,15 +249,8 @@ def _pull(
 
 
 def _sized(picture: Pixels, scale: float) -> Pixels:
-    """`picture` at `scale`: averaged when smaller, cubic when larger, so that filming it never aliases."""
-    if scale > 0.95:
-        return picture if scale < 1.3 else _resized(picture, min(scale, 4.0), cv2.INTER_CUBIC)
-    return _resized(picture, scale, cv2.INTER_AREA)
-
-
-def _resized(picture: Pixels, scale: float, how: int) -> Pixels:
-    size = (max(2, round(picture.shape[1] * scale)), max(2, round(picture.shape[0] * scale)))
-    return cv2.resize(picture, size, interpolation=how)  # type: ignore[return-value]
+    """`picture` at `scale`, or as it is where that is near enough: filming it then never aliases."""
+    return picture if 0.95 < scale < 1.15 else resized(picture, min(scale, 24.0))
 
 
 def blurred(picture: Pixels, sigma: float) -> Pixels:

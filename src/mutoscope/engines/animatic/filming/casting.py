@@ -20,40 +20,41 @@ class Cast:
     scene: Cutout | None
 
 
-def cast(cutouts: Sequence[Cutout], *, studio: bool) -> list[Cast]:
+def cast(cutouts: Sequence[Cutout]) -> list[Cast]:
     """The shots, in the order of the references they are led by.
 
     Subjects that are whole enough are put together in one picture, over the scene if there is one. A picture that
     can't be shared (a second scene, a close-up that its reference crops all round) is a shot of its own.
     """
+    order = {id(cutout): index for index, cutout in enumerate(cutouts)}
     scenes = [cutout for cutout in cutouts if cutout.subject is None]
-    players = [cutout for cutout in cutouts if cutout.subject is not None and can_share(cutout)]
-    apart = [cutout for cutout in cutouts if cutout.subject is not None and not can_share(cutout)]
-    if len(players) + len(apart) == 1 and not scenes:
-        return [Cast((*players, *apart), None)]
-    shots: list[tuple[Cast, Cutout]] = []
+    players: list[Cutout] = []
+    apart: list[Cutout] = []
+    taken: set[str] = set()
+    for cutout in cutouts:
+        if cutout.subject is None:
+            continue
+        sides = cut_sides(cutout)
+        if "top" in cutout.cropped or len(sides) > 1 or sides & taken:
+            apart.append(cutout)
+        else:
+            players.append(cutout)
+            taken |= sides
+    shots = [(order[id(cutout)], Cast((cutout,), None)) for cutout in apart]
     if players:
         scene = scenes.pop(0) if scenes else None
-        if scene is None and apart and len(players) == 1 and not studio:
-            shots.append((Cast(tuple(players), None), players[0]))
-        else:
-            shots.append((Cast(tuple(players), scene), players[0]))
-    shots += [(Cast((cutout,), None), cutout) for cutout in apart]
-    shots += [(Cast((), cutout), cutout) for cutout in scenes]
-    order = {id(cutout): index for index, cutout in enumerate(cutouts)}
-    return [shot for shot, lead in sorted(shots, key=lambda pair: order[id(pair[1])])]
+        shots.append((order[id(players[0])], Cast(tuple(players), scene)))
+    shots += [(order[id(scene)], Cast((), scene)) for scene in scenes]
+    return [shot for _, shot in sorted(shots, key=lambda pair: pair[0])]
 
 
-def can_share(cutout: Cutout) -> bool:
-    """Whether the subject can stand in another picture: its head is whole and no more than its foot is cut."""
-    if "top" in cutout.cropped:
-        return False
-    deep = [
-        edge
-        for edge in ("left", "right")
-        if edge in cutout.cropped and cut_from(cutout, edge) < cutout.box.y0 + 0.45 * cutout.box.height
-    ]
-    return len(deep) < 2 and ("bottom" in cutout.cropped or not deep)
+def cut_sides(cutout: Cutout) -> set[str]:
+    """The sides at which the reference cuts the subject so high up that it must stand at that side of the frame."""
+    sides: set[str] = set()
+    for edge in cutout.cropped & {"left", "right"}:
+        if "bottom" not in cutout.cropped or cut_from(cutout, edge) < cutout.box.y0 + 0.5 * cutout.box.height:
+            sides.add(edge)
+    return sides
 
 
 def host(players: Sequence[Cutout]) -> Cutout:
@@ -65,4 +66,4 @@ def _background(cutout: Cutout) -> float:
     if cutout.transparent:
         return 0.0
     rows, columns = cutout.rgb.shape[:2]
-    return rows * columns - 0.85 * cutout.box.width * cutout.box.height
+    return float(rows * columns - 0.85 * cutout.box.width * cutout.box.height)

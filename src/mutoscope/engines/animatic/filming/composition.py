@@ -31,7 +31,7 @@ BEHIND: Final = 0.8  # depth of a background, in distances from camera to subjec
 
 def compose(cutouts: Sequence[Cutout], direction: Direction, lens: Lens, seconds: float, seed: int) -> list[Shot]:
     """The shots that show every one of `cutouts`, in order; together they last `seconds`."""
-    casts = cast(cutouts, studio=direction.studio)
+    casts = cast([_own_edges(cutout) for cutout in cutouts])
     side = 1.0 if np.random.default_rng([seed, 7]).random() < 0.5 else -1.0
     shots = []
     for index, one in enumerate(casts):
@@ -77,9 +77,10 @@ class _SetUp:
             relief = backdrop.floor_relief(bounds, horizon, max(bounds.y1, horizon + 1))
         else:
             kept = (float(cutout.box.x0), float(cutout.box.y0), float(cutout.box.x1), float(cutout.box.y1))
-            shown = (bounds.x1 - bounds.x0) * 0.96 / max(1, 0.76 * cutout.box.width)
-            scale = max(min(place.scale, shown), 0.58 * place.scale)
-            if scale < place.scale:  # the most of it, even if the picture must be drawn out above and below it
+            nearer = closest(path) ** (1 / (1 + depth))
+            shown = 0.97 * lens.width / nearer / max(1, cutout.box.width)
+            scale = min(place.scale, 0.72 * place.scale if len(cutout.cropped) == 4 else shown)
+            if scale < place.scale:  # all of its width, even if the picture must be drawn out above and below it
                 x = lens.width / 2 - scale * (kept[0] + kept[2]) / 2
                 place = framing.Place(_kept_over(x, scale * columns, bounds), place.y * scale / place.scale, scale)
                 place = replace(place, y=lens.height / 2 - scale * (kept[1] + kept[3]) / 2)
@@ -96,6 +97,7 @@ class _SetUp:
             height=height,
             seed=self.seed,
             centred=True,
+            most=7.0 if cutout.subject is not None else backdrop.MOST_STRETCH,
         )
         return self._shot(path, (replace(layer, lit=cutout.subject is not None),))
 
@@ -143,6 +145,7 @@ class _SetUp:
             height=height,
             seed=self.seed,
             far=grade.applied(cutout.plate),
+            most=backdrop.FLOOR_STRETCH if stands else backdrop.MOST_STRETCH,
         )
 
     # Several references
@@ -154,14 +157,14 @@ class _SetUp:
         plate = home.rgb if home.subject is None else home.plate
         grade = grade_for(direction, np.full_like(plate, 150) if paper else plate)
         path = self._path(Moves(push=0.6, truck=0.4 * self.side))
-        path, stands = line_up(one.players, lens, path, self.side, alone_in_scene=one.scene is not None)
+        path, stands = line_up(one.players, lens, path, self.side, scenic=one.scene is not None, paper=paper)
         layers: list[Layer] = []
         stood: list[Layer] = []
         for player, framed, depth in stands:
             assert player.subject is not None
             rgba = player.subject
             if not paper and player is not home:
-                rgba = matched(rgba, player.plate, plate)
+                rgba = matched(rgba, player.plate, plate, 0.42 if player.kind == "person" else 0.55)
             layer = self._stand(player, _graded(rgba, grade), framed, depth)
             if "bottom" not in player.cropped:
                 layers += self._ground(layer, paper=paper)
@@ -176,6 +179,9 @@ class _SetUp:
         graded = grade.applied(plate)
         place = _covering(graded, bounds, _focus(home) if home.subject is None else None)
         rows, columns = graded.shape[:2]
+        if home.subject is None and not home.faces:
+            # The lower part of a scene is its ground, and there are feet to be put on it.
+            place = replace(place, y=bounds.y1 - place.scale * rows)
         soften = self._softness(1.2 if home.subject is None else 4.0)
         behind = backdrop.extend_plate(
             graded,
@@ -234,7 +240,7 @@ class _SetUp:
         boxes = [(*layer.origin, layer.origin[0] + layer.size[0], layer.origin[1] + layer.size[1]) for layer in stood]
         x0, y0 = min(box[0] for box in boxes), min(box[1] for box in boxes)
         x1, y1 = max(box[2] for box in boxes), max(box[3] for box in boxes)
-        rests = [ground.rest_of(cv2.resize(layer.picture[..., 3], (200, 200))) for layer in stood]
+        rests = [ground.rest_of(np.asarray(cv2.resize(layer.picture[..., 3], (200, 200)), np.uint8)) for layer in stood]
         return studio.sweep_of_paper(
             bounds,
             grade.colour(studio.backdrop_colour(self.direction.backdrop, rgba)),
@@ -258,6 +264,16 @@ class _SetUp:
         falloff = falloff_of(lens, 0.10 if paper else 0.24 + 0.10 * max(direction.night, direction.contrast))
         grain = grain_of(lens, direction.grain, self.seed) if direction.grain else None
         return Shot(lens, path, layers, light, air, falloff, grain)
+
+
+def _own_edges(cutout: Cutout) -> Cutout:
+    """A caller's own cut-out may touch its picture's edges without being cut by them, as a disc does."""
+    if not cutout.transparent or cutout.subject is None:
+        return cutout
+    alpha = cutout.subject[..., 3] > 127
+    strips = {"left": alpha[:, 0], "right": alpha[:, -1], "top": alpha[0], "bottom": alpha[-1]}
+    cropped = frozenset(edge for edge in cutout.cropped if strips[edge].mean() > 0.22)
+    return replace(cutout, cropped=cropped)
 
 
 def _graded(rgba: Pixels, grade: Grade) -> Pixels:

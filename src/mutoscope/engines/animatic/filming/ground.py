@@ -22,7 +22,7 @@ _WORK: Final = 420  # pixels of the longer side at which shadow and reflection a
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """How a thing rests: its lower hull's row for each column (NaN beside it), its foot, whether it is seen from above."""
+    """How a thing rests: its lower hull's row for each column (NaN beside it), its foot, if it is seen from above."""
 
     line: NDArray[np.float64]
     foot: float
@@ -32,24 +32,24 @@ class Rest:
 def rest_of(alpha: Pixels) -> Rest:
     """How the outline `alpha` (h, w) rests on the ground."""
     rows, columns = alpha.shape
-    points = cv2.findNonZero((alpha > 127).astype(np.uint8))
     line = np.full(columns, np.nan)
-    if points is None:
+    if not (alpha > 127).any():
         return Rest(line, rows - 1.0, False)
-    hull = cv2.convexHull(points).reshape(-1, 2)
+    points = cv2.findNonZero((alpha > 127).astype(np.uint8))
+    hull = np.asarray(cv2.convexHull(points), np.int64).reshape(-1, 2)
     low, high = int(hull[:, 0].min()), int(hull[:, 0].max())
-    filled = cv2.fillConvexPoly(np.zeros((rows, columns), np.uint8), hull, 1)
-    part = filled[::-1, low : high + 1]
+    filled = cv2.fillConvexPoly(np.zeros((rows, columns), np.uint8), hull.astype(np.int32), 1)
+    part = np.asarray(filled)[::-1, low : high + 1]
     line[low : high + 1] = rows - 1 - part.argmax(axis=0)
     foot, top = float(hull[:, 1].max()), float(hull[:, 1].min())
-    solid = np.count_nonzero(alpha > 127) / max(1, np.count_nonzero(filled))
-    near = filled[int(foot - 0.06 * (foot - top))]
-    chord = np.count_nonzero(near) / max(1, high - low + 1)
-    return Rest(line, foot, solid > 0.9 and chord < 0.62)
+    solid = float((alpha > 127).sum()) / max(1.0, float(np.asarray(filled).sum()))
+    near = np.asarray(filled)[int(foot - 0.06 * (foot - top))]
+    chord = float(near.sum()) / max(1, high - low + 1)
+    return Rest(line, foot, bool(solid > 0.9 and chord < 0.62))
 
 
 def grounded(subject: Layer, *, shadow: float, reflection: float, side: float, colour: NDArray[np.float64]) -> Layer:
-    """The layer that lies under `subject`: a shadow of `colour` (RGB, 0 to 1) and strength `shadow`, and a `reflection`.
+    """What lies under `subject`: a shadow of `colour` (RGB, 0 to 1) and strength `shadow`, and a `reflection`.
 
     `side` is where the key light stands, -1 left to 1 right: the shadow leans away from it.
     """

@@ -49,7 +49,7 @@ class Light:
             passed = _passage(time)
             centre = -0.35 + 2.0 * passed if self.side < 0 else 1.65 - 2.0 * passed
             band = np.exp(-(((along - centre) / _BAND) ** 2))
-            gain += np.float32(0.42 * self.sweep) * band.astype(np.float32)
+            gain += np.float32(0.34 * self.sweep) * band.astype(np.float32)
         return gain
 
 

@@ -66,7 +66,7 @@ def _scattered(time: float) -> tuple[int, int]:
 def grain_of(lens: Lens, amount: float, seed: int) -> Pixels:
     """Film grain: (h + 64, w + 64, 4) uint8 around 128; `amount` 1 is a fast stock."""
     noise = np.random.default_rng([seed, 17]).normal(0, 1, (lens.height + 64, lens.width + 64)).astype(np.float32)
-    soft = cv2.GaussianBlur(noise, (0, 0), 0.7)
+    soft = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.7), np.float32)
     soft *= 5.5 * amount / max(1e-6, float(soft.std()))
     return np.repeat(np.clip(128.5 + soft, 0, 255).astype(np.uint8)[..., None], 4, axis=2)
 

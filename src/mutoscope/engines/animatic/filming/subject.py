@@ -13,6 +13,7 @@ import numpy as np
 
 from mutoscope.engines import Pixels
 from mutoscope.engines.animatic.cutout import Box, Cutout, Edge
+from mutoscope.engines.animatic.filming.enlarge import resized
 from mutoscope.engines.animatic.filming.framing import Place
 from mutoscope.engines.animatic.filming.layers import RELIEF, Layer, premultiplied
 from mutoscope.engines.animatic.filming.lens import Floats
@@ -60,14 +61,14 @@ def stand(
 
 def _rim_lit(rgba: Pixels, rim: Rim) -> None:
     """Light the edge that faces the rim's side, in place: what separates a subject from what lies behind it."""
-    wide = max(2.0, 0.010 * max(rgba.shape[:2]))
+    wide = max(1.5, 0.0045 * max(rgba.shape[:2]))  # pixels of the half-size matte below
     small = cv2.resize(rgba[..., 3], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     shift = np.array([[1, 0, -rim.side * wide], [0, 1, 0.55 * wide]], np.float32)
     inner = cv2.warpAffine(small, shift, small.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-    edge = cv2.GaussianBlur(cv2.subtract(small, inner), (0, 0), 0.45 * wide)
+    edge = cv2.GaussianBlur(cv2.subtract(small, inner), (0, 0), 0.6 * wide)
     edge = cv2.resize(edge, rgba.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     edge = cv2.multiply(edge, rgba[..., 3], scale=rim.strength / 255)
-    glow = cv2.merge([cv2.multiply(edge, float(channel)) for channel in rim.colour])
+    glow = cv2.multiply(cv2.merge([edge] * 3), (*rim.colour, 0.0))  # type: ignore[call-overload]
     # Screened, so that the light lifts what is dark and spares what is already bright.
     colour = np.ascontiguousarray(rgba[..., :3])
     rgba[..., :3] = cv2.add(colour, cv2.multiply(glow, cv2.bitwise_not(colour), scale=1 / 255))
@@ -107,21 +108,6 @@ def _fade(rgba: Pixels, edge: Edge) -> None:
         ramp = ramp[::-1]
     along = ramp[:, None] if edge in ("top", "bottom") else ramp[None, :]
     rgba[..., 3] = np.rint(rgba[..., 3] * along).astype(np.uint8)
-
-
-def resized(rgba: Pixels, scale: float) -> Pixels:
-    """Straight RGBA at `scale`: averaged when smaller; Lanczos and a little sharpening when larger."""
-    rows, columns = rgba.shape[:2]
-    size = (max(2, round(columns * scale)), max(2, round(rows * scale)))
-    if scale <= 1:
-        return cv2.resize(rgba, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
-    colour = cv2.resize(np.ascontiguousarray(rgba[..., :3]), size, interpolation=cv2.INTER_LANCZOS4)
-    alpha = cv2.resize(rgba[..., 3], size, interpolation=cv2.INTER_CUBIC)
-    # What enlarging loses is the finest octave; an unsharp mask about as wide as a source pixel gives its contrast back.
-    wide = min(0.7 * scale, 3.0)
-    amount = min(0.75, 0.3 * scale)
-    colour = cv2.addWeighted(colour, 1 + amount, cv2.GaussianBlur(colour, (0, 0), wide), -amount, 0)
-    return cv2.merge([*cv2.split(colour), alpha])  # type: ignore[return-value]
 
 
 def whole(cutout: Cutout) -> Box:
