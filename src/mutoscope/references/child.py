@@ -150,7 +150,7 @@ def _plugin(data: bytes) -> str:
         if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}:
             import pi_heif
 
-            pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+            pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=4)
             return "HEIF"
     raise FormatRefused
 
