@@ -80,7 +80,8 @@ class Installation:
     def kill_group(self) -> None:
         """SIGKILL the server and its workers at one stroke."""
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
 
