@@ -19,7 +19,6 @@ Index = NDArray[np.intp]
 REACH = 0.012
 """Half the width of the band in which the edge is sought, as a share of the picture's longest side."""
 
-
 GAP = 0.004
 """Half the width of the gaps that are closed in a thing without strands, likewise."""
 

@@ -57,7 +57,7 @@ def saliency_weights() -> Path | None:
 
 
 class Networks:
-    """The three networks, safe to share between threads: one picture at a time passes through each.
+    """The networks, safe to share between threads: one picture at a time passes through each.
 
     `saliency` is the path of the general saliency network (DINOv2 ViT-S, 97 MB, read at its first use), or None to do
     without. The small ones (MediaPipe selfie segmentation; BlazeFace, near and far) ship with the code.
@@ -151,8 +151,9 @@ class _FaceDetector:
         padded = np.zeros((self._side, self._side, 3), np.uint8)
         padded[top : top + inner[1], left : left + inner[0]] = cv2.resize(rgb, inner, interpolation=cv2.INTER_AREA)
         self._net.setInput(_nchw(padded.astype(np.float32) / 127.5 - 1))
-        scores = 1 / (1 + np.exp(-np.clip(self._net.forward(self._scores).ravel(), -50, 50)))
-        boxes = self._net.forward(self._boxes).reshape(len(scores), -1)
+        logits, boxes = self._net.forward((self._scores, self._boxes))
+        scores = 1 / (1 + np.exp(-np.clip(logits.ravel(), -50, 50)))
+        boxes = boxes.reshape(len(scores), -1)
         sure = np.flatnonzero(scores >= least_score)
         centres = boxes[sure, :2] + self._anchors[sure] * self._side
         corners = centres - boxes[sure, 2:4] / 2 - (left, top)

@@ -20,13 +20,16 @@ Mask = MatLike  # uint8, 0 or 255
 
 SIDE = 384
 MODEL_SIDE = 160
+"""Longest sides, in pixels, of the picture that is cut and of the one its colours are learnt from."""
 BAND = 0.02
+"""How far to either side of the prior's outline colour has a say, as a share of the longest side."""
 PERSON_PATCHES = 200
 OBJECT_PATCHES = 330
+"""How closely the eye looks: a person's outline comes from another network, an object's from this one alone."""
 NO_BOX = (0, 0, 1, 1)  # unread: GrabCut is given a mask
 LEAST_AREA = 0.05
-"""An object smaller than this share of the picture is part of a scene."""
 LEAST_PERSON = 0.01
+"""What is smaller than this share of the picture, object or person, is part of a scene."""
 PERSON_HOLES = 0.01
 OBJECT_HOLES = 0.002
 """What a glint makes, in shares of the subject's area; the gap under an arm or in a handle is larger."""
