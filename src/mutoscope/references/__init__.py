@@ -33,8 +33,8 @@ def fetch_images(
 ) -> Iterator[Image]:
     """Yield the image of each reference, in order, as each is ready.
 
-    `open_upload(url)` is asked first about every http(s) URL and returns the file's bytes where the URL is a valid link
-    to an upload of our own, else None. Images are no longer than `longest_side` pixels (None: as they are). `resolve`
+    `open_upload(reference)` is asked first about all but data URIs: it returns a file's bytes where the reference, of
+    whatever form, is one of our own, else None. Images are no longer than `longest_side` pixels (None: as they are). `resolve`
     stands in for the system's name resolution. Raises ReferenceUnusableError, which names the reference and the reason.
     """
     for index, reference in enumerate(references, 1):
@@ -45,9 +45,8 @@ def fetch_images(
                 origin = "data URI"
                 data = open_data_uri(reference, limits)
             else:
-                origin = parse(reference).host
                 upload = open_upload(reference)
-                origin = origin if upload is None else "upload"
+                origin = parse(reference).host if upload is None else "upload"
                 data = _fetch(reference, limits, deadline, resolve) if upload is None else upload
             if len(data) > limits.max_bytes:
                 raise FetchError(_too_large(limits))
