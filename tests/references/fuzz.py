@@ -66,11 +66,9 @@ def batch(files: list[bytes], seed: int, result: int) -> None:
         started = time.perf_counter()
         try:
             image = child["_upright_rgb"](data, 40_000_000, 64, chance.choice((0, 100)))
-            assert image.mode in ("RGB", "RGBA")
-            assert len(image.tobytes()) == image.width * image.height * len(image.mode)
+            if image.mode not in ("RGB", "RGBA") or not image.width * image.height:
+                sys.exit(f"{image}")
             seen["shown"] += 1
-        except AssertionError:
-            raise
         except Exception as error:
             seen[type(error).__name__] += 1
         slowest = max(slowest, time.perf_counter() - started)
