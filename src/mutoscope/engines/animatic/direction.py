@@ -157,7 +157,7 @@ _MOVES: Final[tuple[tuple[re.Pattern[str], str, float, bool], ...]] = tuple(
             True,
         ),
         (
-            r"(?:^|\b(?:slow|smooth|gentle|slight|quick|fast|full)\s+)(?:orbit|arc)\b|\b(?:orbit|arc)\s+(?:shot|around)\b",
+            r"(?:^|\b(?:slow|smooth|gentle|slight|quick|fast|full)\s+)(?:orbit|arc)\b|(?<!in )\b(?:orbit|arc)\s+(?:shot|around)\b",
             "orbit",
             1,
             False,
@@ -212,8 +212,9 @@ _STILL: Final = re.compile(
 _UNMOVING: Final = re.compile(
     r"\bcamera\b(?:\W+\w+){0,3}\W+(?:mov\w*|motion)|\b(?:movement|motion|moves?)\b(?=.*\bcamera\b)|\bcamera\b.*\bmov\w*|运镜|镜头移动"
 )
+_COUNTER: Final = re.compile(r"\b(?:counter|anti)\W?clockwise\b")
 _SLOW: Final = re.compile(
-    r"\b(?:slow\w*|gentl\w*|subtl\w*|gradual\w*|slight\w*|soft\w*|calm\w*|lento|lente\w*|langsam)\b|缓|慢|медлен"
+    r"\b(?:slow\w*|gentl\w*|subtl\w*|gradual\w*|slight\w*|soft\w*|calm\w*|lent\w*|langsam\w*)\b|缓|慢|медлен"
 )
 _FAST: Final = re.compile(
     r"\b(?:fast|quick\w*|rapid\w*|swift\w*|whip|crash|dramatic\w*|dynamic|energetic|rápid\w*|schnell)\b|快|быстр"
@@ -335,6 +336,8 @@ def _read_moves(clauses: list[str]) -> Moves | None:
             still = still or not _denied(clause, match.start())
         elif match := _UNMOVING.search(clause):
             still = still or (not found and _NEGATION.search(clause) is not None)
+    if amounts.get("orbit", 0.0) > 0 and any(_COUNTER.search(clause) for clause in clauses):
+        amounts["orbit"] = -amounts["orbit"]
     if amounts:  # A move that is named outweighs a "static" said of something else.
         return Moves(**amounts)
     return Moves() if still else None

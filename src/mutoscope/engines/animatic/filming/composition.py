@@ -82,8 +82,9 @@ class _SetUp:
             scale = min(place.scale, 0.72 * place.scale if len(cutout.cropped) == 4 else shown)
             if scale < place.scale:  # all of its width, even if the picture must be drawn out above and below it
                 x = lens.width / 2 - scale * (kept[0] + kept[2]) / 2
-                place = framing.Place(_kept_over(x, scale * columns, bounds), place.y * scale / place.scale, scale)
-                place = replace(place, y=lens.height / 2 - scale * (kept[1] + kept[3]) / 2)
+                if {"left", "right"} - cutout.cropped:  # the side that is cut belongs on the frame's edge
+                    x = _kept_over(x, scale * columns, bounds)
+                place = framing.Place(x, lens.height / 2 - scale * (kept[1] + kept[3]) / 2, scale)
             relief = _relief_over(cutout, place, bounds)
         layer = backdrop.extend_plate(
             rgb,

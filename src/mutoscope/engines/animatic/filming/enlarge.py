@@ -42,7 +42,7 @@ def _sharpened(picture: Pixels, amount: float) -> Pixels:
 
 
 def _crisped(picture: Pixels) -> Pixels:
-    """Sharpened, half of it held within the values around each pixel: firm edges that neither ring nor turn to paint."""
+    """Sharpened, mostly held within the values around each pixel: firm edges that neither ring nor turn to paint."""
     sharp = _sharpened(picture, 0.9)
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
     held = cv2.min(cv2.max(sharp, cv2.erode(picture, around)), cv2.dilate(picture, around))

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from mutoscope.engines.animatic.cutout import Box, Cutout, Edge
-from mutoscope.engines.animatic.filming.lens import Lens, Matrix, carry
+from mutoscope.engines.animatic.filming.lens import Lens, Matrix
 from mutoscope.engines.animatic.filming.path import Path, lessened
 
 MOMENTS: Final = 13  # of the path at which the frame is checked
@@ -110,7 +110,7 @@ def place_along(
 
     Bounds of cropped sides in `given_up` are waived; `reach` is the largest departure from the scale wished for.
     """
-    views = [lens.project(path.at(moment / (MOMENTS - 1)), depth) for moment in range(MOMENTS)]
+    views = np.stack([lens.project(path.at(moment / (MOMENTS - 1)), depth) for moment in range(MOMENTS)])
     ways = _ways(cutout, wish, lens, given_up)
     box = cutout.box
     for factor in _FACTORS:
@@ -118,12 +118,16 @@ def place_along(
         if max(factor, 1 / factor) > reach or scale < wish.smallest * (reach < 99):
             continue
         for bounds in ways:
-            low_x, high_x = _interval(views, wish, scale, bounds.across, 0, box.height)
-            low_y, high_y = _interval(views, wish, scale, bounds.down, 1, box.width)
-            if low_x > high_x or low_y > high_y:
-                continue
-            x, y = min(max(wish.x, low_x), high_x), min(max(wish.y, low_y), high_y)
-            return Place(x - scale * (box.x0 + box.x1) / 2, y - scale * (box.y0 + box.y1) / 2, scale)
+            centre = (wish.x, wish.y)
+            for _ in range(2):  # the second time about where the first has found it
+                low_x, high_x = _interval(views, centre, scale, bounds.across, 0, box.height)
+                low_y, high_y = _interval(views, centre, scale, bounds.down, 1, box.width)
+                if low_x > high_x or low_y > high_y:
+                    break
+                centre = min(max(wish.x, low_x), high_x), min(max(wish.y, low_y), high_y)
+            else:
+                x, y = centre
+                return Place(x - scale * (box.x0 + box.x1) / 2, y - scale * (box.y0 + box.y1) / 2, scale)
     return None
 
 
@@ -195,21 +199,24 @@ def _keep_face(face: Box, cutout: Cutout, lens: Lens) -> tuple[list[_Bound], lis
 
 
 def _interval(
-    views: list[Matrix], wish: Wish, scale: float, bounds: tuple[_Bound, ...], axis: int, other: float
+    views: Matrix, centre: tuple[float, float], scale: float, bounds: tuple[_Bound, ...], axis: int, other: float
 ) -> tuple[float, float]:
-    """Where the subject's centre may lie on one axis. The projection is linearised about the wish."""
-    low, high = -np.inf, np.inf
-    centre = np.array([wish.x, wish.y], np.float32)
-    step = np.eye(2, dtype=np.float32) * 16
-    for view in views:
-        seen, right, below = carry(view, np.stack([centre, centre + step[0], centre + step[1]]))
-        slope = (right - seen, below - seen)[axis][axis] / 16
-        slant = abs((right - seen, below - seen)[1 - axis][axis]) / 16 * other * scale / 2
-        for bound in bounds:
-            # seen + slope * (place + scale * at - wish) +- slant against the limit, solved for place
-            place = (bound.limit - seen[axis]) / slope + centre[axis] - scale * bound.at
-            if bound.at_least:
-                low = max(low, place + slant / slope)
-            else:
-                high = min(high, place - slant / slope)
+    """Where the subject's centre may lie on one axis: each bound's point, at both ends of its side, in every view.
+
+    `views` is (moments, 3, 3); the projection is linearised at each point, with the subject's centre at `centre`.
+    """
+    if not bounds:
+        return -np.inf, np.inf
+    at = np.array([bound.at for bound in bounds]) * scale
+    points = np.ones((len(bounds), 2, 3))  # bound, end of its side, homogeneous coordinates
+    points[..., axis] = centre[axis] + at[:, None]
+    points[..., 1 - axis] = centre[1 - axis] + np.array([-0.5, 0.5]) * other * scale
+    seen = np.einsum("mij,bej->mbei", views, points)
+    here = seen[..., axis] / seen[..., 2]
+    slope = (views[:, None, None, axis, axis] - here * views[:, None, None, 2, axis]) / seen[..., 2]
+    limits = np.array([bound.limit for bound in bounds])[None, :, None]
+    place = centre[axis] + (limits - here) / slope
+    at_least = np.array([bound.at_least for bound in bounds])
+    low = place[:, at_least].max() if at_least.any() else -np.inf
+    high = place[:, ~at_least].min() if not at_least.all() else np.inf
     return float(low), float(high)

@@ -51,7 +51,7 @@ def backdrop_colour(named: str | None, rgba: Pixels) -> Colour:
     mean = solid[:, :3].mean(axis=0) if len(solid) else np.full(3, 0.5)
     light = float(mean @ [0.2126, 0.7152, 0.0722])
     # A breath of the subject's own hue ties the picture together; the lightness keeps away from the subject's.
-    tint = mean / max(0.05, light)
+    tint = np.clip(mean / max(0.05, light), 0.65, 1.6)
     level = 0.66 if light < 0.46 else 0.17
     return np.clip(level * (1 + 0.22 * (tint - 1)), 0.03, 0.95)
 
