@@ -119,7 +119,7 @@ def test_from_pictures_to_a_downloaded_video(
     assert video.evaluate("video => video.duration") == pytest.approx(145 / 24, abs=0.05)
     assert video.evaluate("video => [video.videoWidth, video.videoHeight]") == [720, 1280]
     expect(here.stage).to_contain_text("engine: animatic")
-    expect(here.stage).to_contain_text("It is not SkyReels output")
+    expect(here.stage).to_contain_text("A storyboard in motion, not SkyReels output")
 
     with page.expect_download() as download:
         here.stage.get_by_role("link", name="Download").click()
@@ -201,6 +201,21 @@ def test_what_is_wrong_is_said_in_a_sentence(
     note.write_text("words")
     here.choose(note, button="Add")
     expect(page.get_by_role("alert").filter(has_text="notes.txt is not a picture.")).to_be_visible()
+
+
+def test_where_skyreels_is_not_installed_the_animatic_is_offered(
+    install: Callable[..., Installation], visit: Callable[..., Visit]
+) -> None:
+    here = visit(install(sandbox=False).start())
+    here.choose(EXAMPLES / "coffee.jpg")
+    here.page.get_by_label("Prompt").fill("Steam rises")
+    expect(here.page.get_by_text("Sandbox", exact=True)).to_be_hidden()
+    here.run()
+    expect(here.stage.get_by_role("alert")).to_contain_text("has no SkyReels-V3 engine")
+    here.stage.get_by_role("button", name="Use the animatic").click()
+    expect(here.page.locator("#price")).to_have_text("Free")
+    here.stage.get_by_role("button", name="Cancel").click()
+    expect(here.stage).to_have_attribute("data-state", "compose", timeout=_RENDER_MS)
 
 
 def test_a_key_that_is_not_known_is_asked_for_again(running: Installation, visit: Callable[..., Visit]) -> None:

@@ -61,6 +61,10 @@ async function signIn() {
     if (answer.status === 401) return complain(UNKNOWN);
     if (!answer.ok) return complain("The server can’t check keys just now. Try again in a moment.");
     keep(typed);
+    if (!byId("signin-cancel").hidden) {
+      forget("running", "takes"); // they are the other key's
+      location.reload();
+    }
     return close();
   } catch {
     return complain("The server can’t be reached. Try again in a moment.");

@@ -4,7 +4,8 @@ import { price as ask } from "./api.js";
 import { byId } from "./dom.js";
 import { money } from "./settings.js";
 
-const SETTLE = 120; // milliseconds: a slider passes many values
+const SETTLE = 150; // milliseconds: a slider passes many values
+const SLOW = 700; // milliseconds: after this an old price would mislead
 
 export function createPrice() {
   let asked = "";
@@ -17,19 +18,26 @@ export function createPrice() {
     asking.abort();
     asking = new AbortController();
     const { signal } = asking;
+    const slow = setTimeout(() => tell("…", "asking the price"), SLOW);
+    signal.addEventListener("abort", () => clearTimeout(slow));
     try {
       await new Promise((resolve) => setTimeout(resolve, SETTLE));
       if (signal.aborted) return;
       const { price } = await ask(model, duration, signal);
       if (signal.aborted) return;
-      byId("price").textContent = money(price);
-      byId("price-note").textContent = `for ${duration} s`;
+      tell(money(price), `for ${duration} s`);
     } catch {
       if (signal.aborted) return;
       asked = "";
-      byId("price").textContent = "–";
-      byId("price-note").textContent = "price not known";
+      tell("–", "price not known");
+    } finally {
+      clearTimeout(slow);
     }
   }
   return { show };
+}
+
+function tell(amount, note) {
+  byId("price").textContent = amount;
+  byId("price-note").textContent = note;
 }

@@ -67,7 +67,7 @@ export function createSettings(models, { sandbox, onChange }) {
     const length = promptLength();
     const most = schema().prompt.maxLength;
     byId("prompt-count").textContent = `${grouped(length)} / ${grouped(most)}`;
-    byId("prompt-count").classList.toggle("is-over", length > most);
+    byId("prompt-count").classList.toggle("is-too-long", length > most);
   }
 
   function changed(event) {

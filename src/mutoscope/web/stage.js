@@ -3,7 +3,7 @@
 import { byId, make, say } from "./dom.js";
 
 const PLACES = ["next", "2nd", "3rd"];
-const NOT_SKYREELS = "A storyboard in motion, made from your pictures. It is not SkyReels output.";
+const NOT_SKYREELS = "A storyboard in motion, not SkyReels output.";
 const CALM = matchMedia("(prefers-reduced-motion: reduce)");
 
 const stage = byId("stage");
@@ -66,7 +66,7 @@ export function setCanceling(canceling) {
 }
 
 /** A finished video. */
-export function showResult(found, { autoplay = true } = {}) {
+export function showResult(found) {
   enter("done");
   setShape(found.input.aspect_ratio);
   byId("made-note").dataset.seed = `seed ${found.seed}`;
@@ -75,11 +75,11 @@ export function showResult(found, { autoplay = true } = {}) {
   byId("engine-note").textContent = found.engine === "animatic" ? NOT_SKYREELS : "";
   const [source] = found.outputs;
   if (video.getAttribute("src") !== source) {
+    video.autoplay = !CALM.matches;
     video.poster = found.poster;
     video.src = source;
     video.setAttribute("aria-label", `Video: ${found.input.prompt}`);
   }
-  video.autoplay = autoplay && !CALM.matches;
   Object.assign(byId("download"), { href: source, download: fileName(found) });
   say("The video is ready.");
 }

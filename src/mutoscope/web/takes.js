@@ -17,11 +17,12 @@ export function createTakes(onOpen) {
         const image = make("img", { src: take.poster, alt: "", loading: "lazy" });
         const [width, height] = take.shape.split(":").map(Number);
         image.style.setProperty("--ratio", width / height);
-        image.addEventListener("error", () => remove(take.id)); // its files are gone from the server
         const button = make("button", { type: "button", title: take.prompt, "aria-label": `Take: ${take.prompt}` }, image);
         if (take.id === current) button.setAttribute("aria-current", "true");
         button.addEventListener("click", () => onOpen(take.id));
-        return make("li", {}, button);
+        const item = make("li", {}, button);
+        image.addEventListener("error", () => (item.hidden = true)); // its files are gone, or the server is away
+        return item;
       }),
     );
   }
