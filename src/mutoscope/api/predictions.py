@@ -19,7 +19,7 @@ from fastapi import APIRouter, Depends
 from fastapi.routing import APIRoute
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -184,6 +184,8 @@ class BusyRoutes:
             response = await function(request)
         except ApiError as error:
             response = wavespeed.refusal(error)
+        except ClientDisconnect:  # nobody is left to be told
+            return
         await response(scope, receive, send)
 
 

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mutoscope.api.callers import ApiError
@@ -141,6 +141,9 @@ def speak(app: FastAPI) -> None:
         value = "" if first["type"] in ("missing", "json_invalid") else f" is {shown(first['input'])}"
         return refusal(ApiError(400, f"{where}{value}: {first['msg']}.", "invalid_request"))
 
+    def on_hang_up(_: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # nobody is left to be told
+
     def on_fault(_: Request, error: Exception) -> Response:
         return refusal(ApiError(500, "The server failed to handle this request; it is logged.", "internal_error"))
 
@@ -148,6 +151,7 @@ def speak(app: FastAPI) -> None:
         ApiError: on_refusal,
         HTTPException: on_framework_refusal,
         RequestValidationError: on_invalid,
+        ClientDisconnect: on_hang_up,
         Exception: on_fault,
     }
     for kind, handler in handlers.items():
