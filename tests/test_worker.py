@@ -286,3 +286,9 @@ def test_a_bell_saves_the_wait(worker: Worker) -> None:
     worker.bell.set()
     runner.join(5)
     assert not runner.is_alive()
+
+
+def test_an_upload_that_is_gone_is_told_by_its_number(worker: Worker) -> None:
+    task_id = add(worker, PICTURE, "file:uploads/0/gone.png")
+    run(worker, Painter())
+    assert find(worker, task_id).error.startswith("Image 2: this upload is gone")

@@ -21,7 +21,7 @@ from mutoscope import __version__, engines
 from mutoscope.engines import Engine, Frames, Image, Step
 from mutoscope.files import Links, LocalFiles
 from mutoscope.models import MODELS
-from mutoscope.references import Limits, fetch_images
+from mutoscope.references import FetchError, Limits, fetch_images
 from mutoscope.store import Hold, Store
 from mutoscope.tasks import Task, TaskError, VideoRequest
 from mutoscope.video import Mp4Writer, write_poster
@@ -139,7 +139,12 @@ class Worker:
 
     def _open_own(self, url: str) -> bytes | None:
         key = url.removeprefix("file:") if url.startswith("file:") else self.links.key_of(url)
-        return self.files.read(key) if key else None
+        if key is None:
+            return None
+        data = self.files.read(key)
+        if data is None:
+            raise FetchError("this upload is gone; uploads are kept for some days, so send it again")
+        return data
 
     def _clear_former_attempts(self, task: Task) -> None:
         """Remove what earlier attempts left: they are fenced off, so nobody else will."""
