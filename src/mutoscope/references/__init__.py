@@ -34,8 +34,9 @@ def fetch_images(
     """Yield the image of each reference, in order, as each is ready.
 
     `open_upload(reference)` is asked first about all but data URIs: it returns a file's bytes where the reference, of
-    whatever form, is one of our own, else None. Images are no longer than `longest_side` pixels (None: as they are). `resolve`
-    stands in for the system's name resolution. Raises ReferenceUnusableError, which names the reference and the reason.
+    whatever form, is one of our own, else None. Images are no longer than `longest_side` pixels (None: as they are).
+    `resolve` stands in for the system's name resolution. Raises ReferenceUnusableError, which names the reference and
+    the reason.
     """
     for index, reference in enumerate(references, 1):
         deadline = time.monotonic() + limits.timeout_seconds
