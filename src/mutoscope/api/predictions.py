@@ -261,7 +261,7 @@ async def _read(server: Any, read: Callable[..., Result], *arguments: Any) -> Re
 async def _body(request: Request, max_bytes: int) -> dict[str, Any]:
     too_large = ApiError(
         413,
-        f"The body is larger than {max_bytes // 2**20} MB: upload the images first (POST /api/v3/media/uploads).",
+        f"The body is larger than {max_bytes / 2**20:.3g} MB: upload the images first (POST /api/v3/media/uploads).",
         "too_large",
     )
     declared = request.headers.get("content-length", "")

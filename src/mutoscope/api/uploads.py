@@ -30,7 +30,6 @@ router = APIRouter(tags=["uploads"])
 
 _TICKET_SECONDS = 3600
 _AROUND_A_FILE = 64 * 2**10  # bytes of multipart framing
-_CHUNK = 2**20
 
 
 class Ticket(BaseModel):
@@ -140,7 +139,7 @@ def _end(server: Any) -> float:
 
 
 def _too_large(limit: int) -> ApiError:
-    return ApiError(413, f"The file is larger than {limit // 2**20} MB.", "too_large")
+    return ApiError(413, f"The file is larger than {limit / 2**20:.3g} MB.", "too_large")
 
 
 async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
