@@ -287,7 +287,7 @@ def test_a_saucer_is_known_to_be_seen_from_above_and_a_bottle_is_not() -> None:
     assert not rest_of(bottle).from_above
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (64, 64), (1200, 40), (40, 1200)])
+@pytest.mark.parametrize("size", [(1, 1), (6, 9), (64, 64), (1200, 40), (40, 1200)])
 def test_pictures_of_any_size_fill_every_shape(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(90, 220, (*size, 3), dtype=np.uint8)
     for shape in SIZES:

@@ -1,6 +1,6 @@
 """Casting: which references share a shot, and over which background.
 
-Knows the cutouts' kinds and outlines; not pixels of frames, nor the camera. No reference is ever left out.
+Knows the cutouts' kinds, outlines and backgrounds; not frames, nor the camera. No reference is ever left out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mutoscope.engines.animatic.cutout import Cutout
 from mutoscope.engines.animatic.filming.framing import cut_from
+from mutoscope.engines.animatic.filming.grade import mean_light
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +67,6 @@ def _background(cutout: Cutout) -> float:
     if cutout.transparent:
         return 0.0
     rows, columns = cutout.rgb.shape[:2]
-    return float(rows * columns - 0.85 * cutout.box.width * cutout.box.height)
+    free = float(rows * columns - 0.85 * cutout.box.width * cutout.box.height)
+    # A background that is all but black shows nothing, and would leave the others in the dark.
+    return free * (1.0 if mean_light(cutout.plate) > 0.08 else 0.1)

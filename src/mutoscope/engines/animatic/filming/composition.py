@@ -79,7 +79,9 @@ class _SetUp:
             kept = (float(cutout.box.x0), float(cutout.box.y0), float(cutout.box.x1), float(cutout.box.y1))
             nearer = closest(path) ** (1 / (1 + depth))
             shown = 0.97 * lens.width / nearer / max(1, cutout.box.width)
-            scale = min(place.scale, 0.72 * place.scale if len(cutout.cropped) == 4 else shown)
+            if len(cutout.cropped) == 4:  # its outline is the picture's: some of it may go, but not much
+                shown = max(min(shown, 0.72 * place.scale), 0.45 * place.scale)
+            scale = min(place.scale, shown)
             if scale < place.scale:  # all of its width, even if the picture must be drawn out above and below it
                 x = lens.width / 2 - scale * (kept[0] + kept[2]) / 2
                 if {"left", "right"} - cutout.cropped:  # the side that is cut belongs on the frame's edge
@@ -231,7 +233,7 @@ class _SetUp:
         return subject.Rim(-self.side, (1.0, 0.97, 0.93), 0.30) if direction.studio else None
 
     def _ground(self, stood: Layer, *, paper: bool) -> tuple[Layer, ...]:
-        mirror = 0.30 if paper else 0.0
+        mirror = 0.44 if paper else 0.0
         black = np.array([0.02, 0.018, 0.02])
         shadow = 0.85 if paper else 0.75
         return (ground.grounded(stood, shadow=shadow, reflection=mirror, side=self.side, colour=black),)

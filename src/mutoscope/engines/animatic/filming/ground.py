@@ -67,7 +67,7 @@ def grounded(subject: Layer, *, shadow: float, reflection: float, side: float, c
     picture[..., 3] = np.clip(dark * shadow, 0, 0.85) * 255
     picture[..., :3] = picture[..., 3:] * colour
     if reflection:
-        _reflect(picture, small, line, rest, xs, ys, reflection * (0.55 if rest.from_above else 1.0), air)
+        _reflect(picture, small, line, rest, xs, ys, reflection * (0.8 if rest.from_above else 1.0), air)
     baked = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
     density = subject.density * small.shape[1] / subject.picture.shape[1]
     origin = (subject.origin[0] - air / density, subject.origin[1])

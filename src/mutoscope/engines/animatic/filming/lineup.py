@@ -17,7 +17,7 @@ from mutoscope.engines.animatic.filming.path import Path
 Stand = tuple[Cutout, Framed, float]  # who, where, and how deep
 
 _STEP: Final = 0.07  # of depth between one rank and the next
-_OVERLAP: Final = 0.34  # of the narrower one's width, at most, between neighbours; in a tall frame more
+_OVERLAP: Final = 0.22  # of the narrower one's width, at most, between neighbours; in a tall frame twice that
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def line_up(
             depth = _STEP * (2 * slot.row + index % 2)
             stands.append((player, frame(player, wish, lens, path, depth), depth))
         least = min((framed.path for _, framed, _ in stands), key=_amount)
-        crowded = _crowded(stands, slots, _OVERLAP * (1.5 if lens.height > lens.width else 1.0))
+        crowded = _crowded(stands, slots, _OVERLAP * (2.0 if lens.height > lens.width else 1.0))
         if _amount(least) >= _amount(path) * 0.999 and not crowded:
             break
         path = least

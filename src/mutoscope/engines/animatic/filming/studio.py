@@ -19,7 +19,7 @@ Colour = NDArray[np.float64]  # RGB, 0 to 1
 
 _NAMED: Final = {
     "white": (0.93, 0.93, 0.94),
-    "black": (0.07, 0.07, 0.08),
+    "black": (0.10, 0.10, 0.11),
     "grey": (0.55, 0.55, 0.56),
     "gray": (0.55, 0.55, 0.56),
     "red": (0.62, 0.13, 0.12),
@@ -90,6 +90,7 @@ def sweep_of_paper(
     bend = np.exp(-0.5 * ((ys - (foot - 0.20 * reach)) / (0.10 * reach)) ** 2) * (0 if from_above else 0.05)
     light = light - bend
     paper = np.clip(colour, 0, 1) ** 2.2 * light[..., None] ** 1.6
+    paper = paper + 0.010 * pool[..., None]  # even black paper shows where it is lit
     warm = np.array([1.012, 1.0, 0.985])  # the key is a little warmer than what fills the shadows
     paper = paper * (warm * pool[..., None] + (2 - warm) * (1 - pool[..., None]))
     shoulder = paper / (1 + 0.12 * paper)
