@@ -52,6 +52,7 @@ _KINDS: Final[dict[str, Kind]] = {
         80, (0.0026, 0.0058), (-0.26, -0.10), (-0.05, 0.06), 0.022, 0.45, (0.8, 1.0), (1.0, 0.52, 0.17), 0.025, 0.9
     ),
 }
+_PALE: Final = 0.88  # how light fog is
 _NEAR: Final = 0.075  # share of the particles that drift close to the lens, large and out of focus
 
 
@@ -79,7 +80,7 @@ class Air:
     ) -> None:
         self._lens, self._seconds, self._side, self._rays = lens, seconds, side, rays
         self._swarms = [Swarm.of(_KINDS[sort], seed, index) for index, sort in enumerate(sorts) if sort in _KINDS]
-        size = (-(-lens.height // _SHRINK), -(-lens.width // _SHRINK), 4)
+        size = (-(-lens.height // _SHRINK), -(-lens.width // _SHRINK))
         self._field: Pixels = np.zeros(size, np.uint8)
         self._bank = _clouds(seed) if "fog" in sorts else None
         self._beams = _clouds(seed + 1)[0] if rays else None
@@ -107,8 +108,7 @@ class Air:
             cv2.GaussianBlur(field, (0, 0), swarm.kind.blur, dst=field)
             if not behind and swarm.near.any():
                 self._draw(swarm, swarm.near, time, pose, 6.5)
-            full = cv2.resize(field, (canvas.shape[1], canvas.shape[0]), interpolation=cv2.INTER_LINEAR)
-            cv2.add(canvas, full, dst=canvas)
+            _add_light(canvas, field, swarm.kind.colour)
 
     def _draw(self, swarm: Swarm, part: NDArray[np.bool_], time: float, pose: Pose, closeness: float) -> None:
         kind, t = swarm.kind, time * self._seconds
@@ -135,8 +135,7 @@ class Air:
             light = light * 0.13
         one = 1 << _FRACTION
         for index in range(trait.shape[1]):
-            shine = light[index] * 255
-            colour = [shine * channel for channel in kind.colour] + [0.0]
+            shine = float(light[index] * 255)
             at = (round(x[index] * one), round(y[index] * one))
             if kind.streak:
                 to = (
@@ -144,9 +143,9 @@ class Air:
                     round((y[index] - fall[index] * kind.streak) * one),
                 )
                 thick = max(1, round(1.4 * size[index]))
-                cv2.line(self._field, at, to, colour, thick, cv2.LINE_AA, _FRACTION)
+                cv2.line(self._field, at, to, shine, thick, cv2.LINE_AA, _FRACTION)
             else:
-                cv2.circle(self._field, at, round(size[index] * one), colour, -1, cv2.LINE_AA, _FRACTION)
+                cv2.circle(self._field, at, round(size[index] * one), shine, -1, cv2.LINE_AA, _FRACTION)
 
     def _veil(self, canvas: Pixels, time: float, pose: Pose, bank: int, amount: float) -> None:
         """A bank of fog, thicker below, drifting; laid over as pale light that also hides."""
@@ -160,14 +159,10 @@ class Air:
         at_y = np.asarray((ys * (2.2 - 0.7 * bank) + 40 * bank) % 256, np.float32)
         cloud = cv2.remap(self._bank[bank], at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         thick = np.clip(cloud * amount * (0.35 + 0.95 * ys / rows), 0, 0.8)
-        self._blend(canvas, np.asarray(thick, np.float32), (0.86, 0.88, 0.91))
-
-    def _blend(self, canvas: Pixels, share: Floats, colour: tuple[float, float, float]) -> None:
         size = (canvas.shape[1], canvas.shape[0])
-        kept = np.rint(255 * (1 - share)).astype(np.uint8)
-        added = np.stack([np.rint(255 * share * channel) for channel in (*colour, 0)], axis=-1).astype(np.uint8)
-        cv2.multiply(canvas, cv2.resize(cv2.merge([kept] * 4), size), dst=canvas, scale=1 / 255)
-        cv2.add(canvas, cv2.resize(added, size), dst=canvas)
+        kept = cv2.resize(np.rint(255 * (1 - thick)).astype(np.uint8), size)
+        cv2.multiply(canvas, cv2.cvtColor(kept, cv2.COLOR_GRAY2BGRA), dst=canvas, scale=1 / 255)
+        _add_light(canvas, np.rint(255 * _PALE * thick).astype(np.uint8), (1.0, 1.0, 1.0))
 
     def _shine(self, canvas: Pixels, time: float) -> None:
         """Shafts from above the frame on the key's side, breathing slowly."""
@@ -181,8 +176,17 @@ class Air:
         moving = np.full_like(at, (time * self._seconds * 3) % 256)
         beams = cv2.remap(self._beams, at, moving, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         light = np.clip(beams - 0.42, 0, 1) * np.clip(1.55 - far, 0, 1) * 0.85 * self._rays
-        glow = np.stack([np.clip(255 * light * c, 0, 255) for c in (1.0, 0.93, 0.78, 0.0)], axis=-1).astype(np.uint8)
-        cv2.add(canvas, cv2.resize(glow, (canvas.shape[1], canvas.shape[0])), dst=canvas)
+        _add_light(canvas, np.clip(255 * light, 0, 255).astype(np.uint8), (1.0, 0.93, 0.78))
+
+
+def _add_light(canvas: Pixels, field: Pixels, colour: tuple[float, float, float]) -> None:
+    """Add a (rows, columns) field of light of one colour to `canvas` (h, w, 4), in place."""
+    size = (canvas.shape[1], canvas.shape[0])
+    if min(colour) == 1.0:
+        full = cv2.cvtColor(cv2.resize(field, size), cv2.COLOR_GRAY2BGRA)
+    else:
+        full = cv2.resize(cv2.transform(field, np.array([[*colour, 0.0]], np.float32).T), size)
+    cv2.add(canvas, full, dst=canvas)
 
 
 def _clouds(seed: int) -> tuple[Floats, Floats]:
