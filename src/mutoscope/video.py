@@ -47,7 +47,10 @@ class Mp4Writer:
         self._reformatter = VideoReformatter()
 
     def add(self, pixels: Pixels) -> None:
-        """Encode (count, height, width, 3) RGB uint8 frames."""
+        """Encode (count, height, width, 3) RGB uint8 frames. Raises ValueError for frames of another size."""
+        expected = (self._stream.height, self._stream.width, 3)
+        if pixels.shape[1:] != expected:  # the encoder would read past their end
+            raise ValueError(f"frames are {pixels.shape[1:]}, not {expected}")
         for image in pixels:
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame = self._reformatter.reformat(
