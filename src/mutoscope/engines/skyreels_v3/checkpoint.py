@@ -1,0 +1,237 @@
+"""From a folder to networks that are ready: what is in it is checked first, and another model is refused by name.
+
+The folder has the published layout (model_index.json and a folder per part). Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import struct
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import UMT5Config, UMT5EncoderModel
+
+from mutoscope.engines.skyreels_v3.numerics import FAST, STRICT, Attention, Numerics
+from mutoscope.engines.skyreels_v3.sampling import schedule
+from mutoscope.engines.skyreels_v3.spec import (
+    CLASSES,
+    DEFAULT_STEPS,
+    TIMESTEPS,
+    TRANSFORMER_CLASSES,
+    TRANSFORMER_CONFIG,
+    VAE_CONFIG,
+    Mode,
+    Precision,
+)
+
+Shapes = dict[str, tuple[int, ...]]
+
+_SAMPLED_BYTES = 2**16  # of each end of a weight file: enough to tell two trainings of one network apart
+
+
+class CheckpointError(Exception):
+    """The folder does not hold SkyReels-V3 R2V, or not all of it. The sentence says what was found instead."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The model's parts on their device, and how its attention rounds."""
+
+    tokenizer: Tokenizer
+    text_encoder: Any
+    vae: Any
+    transformer: Any
+    numerics: Numerics
+    attention: Attention
+    device: torch.device
+
+
+def check(folder: Path) -> None:
+    """Raises CheckpointError unless the folder's classes, settings, names and shapes are this model's.
+
+    Reads the JSON files and the headers of the weight files, not the weights.
+    """
+    _check_classes(_json(folder / "model_index.json"))
+    config = _json(folder / "transformer" / "config.json")
+    name = config.get("_class_name")
+    if name not in TRANSFORMER_CLASSES:
+        raise CheckpointError(
+            f"{folder / 'transformer'} holds a {name}, which is not SkyReels-V3 R2V (a {TRANSFORMER_CLASSES[0]}). "
+            "Other Wan models have tensors of the same names and shapes, and would make a wrong video."
+        )
+    _check_settings(folder / "transformer", config, WanTransformer3DModel, TRANSFORMER_CONFIG)
+    _check_settings(folder / "vae", _json(folder / "vae" / "config.json"), AutoencoderKLWan, VAE_CONFIG)
+    text_config = UMT5Config.from_pretrained(folder / "text_encoder")
+    if text_config.d_model != config.get("text_dim"):
+        raise CheckpointError(
+            f"The text encoder in {folder} gives embeddings {text_config.d_model} wide, and the transformer reads "
+            f"{config.get('text_dim')}."
+        )
+    if not (folder / "tokenizer" / "tokenizer.json").is_file():
+        raise CheckpointError(f"{folder / 'tokenizer'} lacks tokenizer.json.")
+    with torch.device("meta"):
+        expected = {
+            "transformer": WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(folder / "transformer")),
+            "vae": AutoencoderKLWan.from_config(AutoencoderKLWan.load_config(folder / "vae")),
+            "text_encoder": UMT5EncoderModel(text_config),
+        }
+    for part, network in expected.items():
+        _check_tensors(folder / part, shapes_of(network), shapes_in(folder / part))
+
+
+def check_schedule(solver: Any) -> None:
+    """Raises CheckpointError unless an 8-step solver goes through the timesteps that the model was distilled for."""
+    found = tuple(int(timestep) for timestep in solver.timesteps)
+    if found != TIMESTEPS:
+        raise CheckpointError(
+            f"The installed diffusers computes the timesteps {list(found)} where SkyReels-V3 was trained for "
+            f"{list(TIMESTEPS)}: it would make another video."
+        )
+
+
+def fingerprint(folder: Path) -> str:
+    """Names a checkpoint: 64 hex digits, from its settings and from the header, the ends and the size of each file."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".json":
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+        elif path.suffix == ".safetensors":
+            with path.open("rb") as file:
+                length = struct.unpack("<Q", file.read(8))[0]
+                digest.update(path.relative_to(folder).as_posix().encode() + file.read(length + _SAMPLED_BYTES))
+                file.seek(max(0, path.stat().st_size - _SAMPLED_BYTES))
+                digest.update(file.read() + str(path.stat().st_size).encode())
+    return digest.hexdigest()
+
+
+def load(folder: Path, precision: Precision, mode: Mode, device: torch.device) -> Generator[str, None, Networks]:
+    """Check a checkpoint and load it, yielding what is about to be loaded; returns the networks.
+
+    In bfloat16 the text encoder and the transformer's large matrices are; its norms, modulation and time embedding, and
+    the VAE, are float32, as when the model was measured. Raises CheckpointError.
+    """
+    yield "checking the weights"
+    check(folder)
+    check_schedule(schedule(DEFAULT_STEPS))
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    yield "loading the text encoder"
+    # Eager attention: SDPA moves bfloat16 embeddings by a percent.
+    text_encoder: Any = UMT5EncoderModel.from_pretrained(
+        folder / "text_encoder", dtype=dtype, attn_implementation="eager", local_files_only=True
+    )
+    text_encoder = text_encoder.to(device).eval().requires_grad_(False)
+    yield "loading the VAE"
+    vae: Any = AutoencoderKLWan.from_pretrained(folder / "vae", torch_dtype=torch.float32, local_files_only=True)
+    vae = vae.to(device).eval().requires_grad_(False)
+    yield "loading the transformer"
+    # from_pretrained, not .to(dtype), keeps in float32 what must stay so.
+    transformer: Any = WanTransformer3DModel.from_pretrained(
+        folder / "transformer", torch_dtype=dtype, local_files_only=True
+    )
+    numerics = STRICT if mode == "strict" else FAST
+    attention = Attention(numerics)
+    for block in transformer.blocks:
+        block.attn1.set_processor(attention)
+        block.attn2.set_processor(attention)
+    transformer = transformer.to(device).eval().requires_grad_(False)
+    return Networks(tokenizer, text_encoder, vae, transformer, numerics, attention, device)
+
+
+def shapes_of(network: nn.Module) -> Shapes:
+    """Name → shape of a network's tensors."""
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def shapes_in(folder: Path) -> Shapes:
+    """Name → shape of the tensors in a folder's weight files, by their headers. Raises CheckpointError."""
+    files = sorted(folder.glob("*.safetensors"))
+    index = sorted(folder.glob("*.safetensors.index.json"))
+    if index:
+        named = {folder / name for name in _json(index[0]).get("weight_map", {}).values()}
+        if missing := sorted(path.name for path in named if not path.is_file()):
+            raise CheckpointError(f"{folder} lacks {_some(missing)}.")
+        files = sorted(named)
+    if not files:
+        raise CheckpointError(f"{folder} holds no .safetensors file.")
+    found: Shapes = {}
+    for path in files:
+        with path.open("rb") as file:
+            try:
+                length = struct.unpack("<Q", file.read(8))[0]
+                header = json.loads(file.read(min(length, 2**27)))
+            except (struct.error, ValueError) as error:
+                raise CheckpointError(f"{path} is no safetensors file, or was cut off.") from error
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        end = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+        if path.stat().st_size != end:
+            raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes where its header promises {end:,}.")
+        found |= {name: tuple(entry["shape"]) for name, entry in tensors.items()}
+    return found
+
+
+def _check_classes(index: Mapping[str, Any]) -> None:
+    for part, expected in CLASSES.items():
+        entry = index.get(part)
+        found = entry[1] if isinstance(entry, list) and len(entry) == 2 else entry
+        if found != expected:
+            raise CheckpointError(
+                f"model_index.json names {found or 'nothing'} as {part}, where SkyReels-V3 R2V has {expected}."
+            )
+    if extra := sorted(key for key in index if not key.startswith("_") and key not in CLASSES and index[key] is not None):
+        raise CheckpointError(f"model_index.json names parts that SkyReels-V3 R2V does not have: {_some(extra)}.")
+
+
+def _check_settings(folder: Path, config: Mapping[str, Any], network: Any, expected: Mapping[str, object]) -> None:
+    defaults = inspect.signature(network.__init__).parameters
+    for key, value in expected.items():
+        found = config.get(key, defaults[key].default)
+        found = list(found) if isinstance(found, tuple) else found
+        if found != value:
+            raise CheckpointError(f"{folder / 'config.json'} says {key} = {found}, where SkyReels-V3 R2V has {value}.")
+
+
+def _check_tensors(folder: Path, expected: Shapes, found: Shapes) -> None:
+    # The text encoder's token table has two names for one tensor; files carry either or both.
+    for one, other in (("shared.weight", "encoder.embed_tokens.weight"),) * ("shared.weight" in expected):
+        if one in found or other in found:
+            found = {one: found.get(one, found.get(other, ())), other: found.get(other, found.get(one, ()))} | found
+    if missing := sorted(expected.keys() - found.keys()):
+        raise CheckpointError(f"{folder} lacks {len(missing)} of {len(expected)} tensors: {_some(missing)}.")
+    if extra := sorted(found.keys() - expected.keys()):
+        raise CheckpointError(f"{folder} has {len(extra)} tensors that the network does not: {_some(extra)}.")
+    if wrong := sorted(name for name in expected if expected[name] != found[name]):
+        raise CheckpointError(
+            f"{folder}: {wrong[0]} is {_shape(found[wrong[0]])}, where the network's is {_shape(expected[wrong[0]])}"
+            + (f" (and {len(wrong) - 1} more)." if len(wrong) > 1 else ".")
+        )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing: is {path.parent} the folder of a checkpoint?") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON.") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is not a JSON object.")
+    return found
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "a number"
