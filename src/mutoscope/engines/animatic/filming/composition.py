@@ -180,9 +180,12 @@ class _SetUp:
         height = 0.5 * BEHIND
         bounds = backdrop.bounds_of(lens, path, BEHIND, height)
         graded = grade.applied(plate)
-        place = _covering(graded, bounds, _focus(home) if home.subject is None else None)
         rows, columns = graded.shape[:2]
-        if home.subject is None and not home.faces:
+        place = _covering(graded, bounds, _focus(home) if home.subject is None else None)
+        if one.scene is not None and len(stands) == 1:
+            place = _beside(stands[0][1].place.box(stands[0][0].box), place, columns, rows, lens, bounds)
+        on_foot = any("bottom" not in player.cropped for player in one.players)
+        if home.subject is None and not home.faces and on_foot:
             # The lower part of a scene is its ground, and there are feet to be put on it.
             place = replace(place, y=bounds.y1 - place.scale * rows)
         soften = self._softness(1.2 if home.subject is None else 4.0)
@@ -329,6 +332,26 @@ def _covering(rgb: Pixels, bounds: backdrop.Bounds, focus: tuple[float, float] |
     return framing.Place(
         _kept_over(x, scale * columns, bounds), min(max(y, bounds.y1 - scale * rows), bounds.y0), scale
     )
+
+
+def _beside(
+    player: tuple[float, float, float, float],
+    place: framing.Place,
+    columns: int,
+    rows: int,
+    lens: Lens,
+    bounds: backdrop.Bounds,
+) -> framing.Place:
+    """A scene's `place`, enlarged a little and moved so that its middle is not behind the only player (a rest box)."""
+    centre = (player[0] + player[2]) / 2
+    free = min(max(lens.width - centre, 0.22 * lens.width), 0.78 * lens.width)
+    if abs(centre - lens.width / 2) < 0.06 * lens.width:
+        return place
+    needed = 2 * max(free - bounds.x0, bounds.x1 - free) / columns
+    scale = min(max(place.scale, needed), 1.2 * place.scale)
+    x = _kept_over(free - scale * columns / 2, scale * columns, bounds)
+    y = 0.6 * bounds.y0 + 0.4 * bounds.y1 - 0.4 * scale * rows  # what towers up says more than what lies below
+    return framing.Place(x, min(max(y, bounds.y1 - scale * rows), bounds.y0), scale)
 
 
 def _kept_over(x: float, width: float, bounds: backdrop.Bounds) -> float:

@@ -79,7 +79,7 @@ def _slots(players: Sequence[Cutout], lens: Lens, side: float, *, scenic: bool, 
         for index, player in enumerate(players):
             x = 0.5 + spread * ((index + 0.5) / count - 0.5)
             if count == 1 and scenic and not tall:
-                x = 0.5 - 0.12 * side
+                x = 0.5 - 0.17 * side
             foot = (0.80 if paper else 0.93) - (0.10 * (index % 2) if tall and count > 1 else 0.0)
             slots.append(_Slot(x, share, foot, int(_stands_back(player)), count == 1))
         return slots
