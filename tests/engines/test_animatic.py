@@ -162,6 +162,14 @@ def test_motion_has_no_jerks() -> None:
     assert max(abs(b - a) for a, b in pairwise(steps)) < 1.2
 
 
+def test_slow_motion_does_not_shimmer() -> None:
+    frames = film("slow push in", example("rocket"), duration=3)
+    grey = [cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[100:620, 300:980] for pixels in frames]
+    sharpness = np.array([cv2.Laplacian(picture, cv2.CV_32F).var() for picture in grey])
+    smooth = np.convolve(sharpness, np.ones(5) / 5, "valid")
+    assert np.abs(sharpness[2:-2] - smooth).max() < 0.02 * sharpness.mean()
+
+
 @pytest.mark.parametrize("shape", ["16:9", "9:16", "1:1"])
 def test_a_face_keeps_its_headroom_to_the_end_of_a_push_in(shape: Shape) -> None:
     first, last = ends("fast push in on her face", example("astronaut"), shape=shape, duration=5)

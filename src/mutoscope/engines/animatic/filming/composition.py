@@ -94,7 +94,7 @@ class _SetUp:
             kept,
             bounds,
             depth=depth,
-            density=1.1 if place.scale < 1.4 else 1.0,
+            density=1.4,  # finer than the frame, so that moving by parts of a pixel does not soften it in turns
             soften=0.0,
             relief=relief,
             height=height,
@@ -195,7 +195,7 @@ class _SetUp:
             (0.0, 0.0, float(columns), float(rows)),
             bounds,
             depth=BEHIND,
-            density=1.0 if soften < 4 else 0.6,
+            density=1.25 if soften < 4 else 0.6,
             soften=soften,
             relief=backdrop.floor_relief(bounds, 0.62 * lens.height, 1.0 * lens.height),
             height=height,
