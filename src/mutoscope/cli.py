@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from mutoscope import __version__
 from mutoscope.config import SettingsError, load_settings
@@ -55,28 +56,35 @@ class CommandError(Exception):
 
 def main() -> None:
     """Run the command line; every expected error becomes one sentence."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        _leave("Interrupted.", 130)
+    except Exception as error:
+        sentence = _explain(error)
+        if sentence is None:  # a fault of ours: its trace is what helps
+            raise
+        asked_wrongly = isinstance(error, SettingsError)
+        _leave(sentence, error.exit_code if isinstance(error, CommandError) else 2 if asked_wrongly else 1)
+
+
+def _explain(error: Exception) -> str | None:
     from sqlalchemy.exc import SQLAlchemyError
 
     from mutoscope.client import ClientError
     from mutoscope.files import FilesError
 
-    try:
-        app()
-    except CommandError as error:
-        _leave(str(error), error.exit_code)
-    except SettingsError as error:
-        _leave(str(error), 2)
-    except (ClientError, FilesError) as error:
-        _leave(str(error), 1)
-    except ModuleNotFoundError as error:
-        _leave(f"The Python package {error.name} is needed for this, and is not installed.", 1)
-    except SQLAlchemyError as error:
-        _leave(f"The database can't be used: {str(error).splitlines()[0]}.", 1)
-    except OSError as error:
-        why = f"{error.strerror or error}."
-        _leave(f"{error.filename} can't be used: {why}" if error.filename else why, 1)
-    except KeyboardInterrupt:
-        _leave("Interrupted.", 130)
+    match error:
+        case CommandError() | SettingsError() | ClientError() | FilesError():
+            return str(error)
+        case ModuleNotFoundError():
+            return f"The Python package {error.name} is needed for this, and is not installed."
+        case SQLAlchemyError():
+            return f"The database can't be used: {str(error).splitlines()[0]}."
+        case OSError():
+            why = f"{error.strerror or error}."
+            return f"{error.filename} can't be used: {why}" if error.filename else why
+    return None
 
 
 def _leave(message: str, code: int) -> None:
@@ -230,7 +238,9 @@ def list_keys() -> None:
     for heading in ("name", "begins with", "created", "revoked"):
         table.add_column(heading)
     for key in _keys().all():
-        table.add_row(key.id, escape(key.name), key.hint + "…", _moment(key.created_at), _moment(key.revoked_at))
+        table.add_row(
+            key.id, Text(_printable(key.name)), key.hint + "…", _moment(key.created_at), _moment(key.revoked_at)
+        )
     out.print(table)
 
 
@@ -252,7 +262,7 @@ def list_tasks(limit: Annotated[int, typer.Option(help="How many, the newest fir
     for task in _store().newest(limit=limit):
         prompt = task.request.prompt if len(task.request.prompt) <= 48 else task.request.prompt[:47] + "…"
         share = f"{task.progress:.0%}" if task.status.value == "running" else ""
-        table.add_row(task.id, task.status, share, _moment(task.created_at), escape(prompt))
+        table.add_row(task.id, task.status, share, _moment(task.created_at), Text(_printable(prompt)))
     out.print(table)
 
 
@@ -270,7 +280,7 @@ def show_task(task_id: Annotated[str, typer.Argument(help="The task's id.")]) ->
         "model": task.model,
         "engine": task.engine,
         "prompt": request.prompt,
-        "images": "\n".join(image if len(image) < 100 else image[:99] + "…" for image in request.images),
+        "images": "  ".join(request.images),
         "video": f"{request.aspect_ratio}, {request.duration} s, seed {request.seed}",
         "output": str(_settings_files_path(task.output)) if task.output else "",
         "attempt": str(task.attempt),
@@ -279,11 +289,9 @@ def show_task(task_id: Annotated[str, typer.Argument(help="The task's id.")]) ->
         "finished": _moment(task.finished_at),
         "timings": ", ".join(f"{stage} {ms} ms" for stage, ms in task.timings.items()),
     }
-    table = Table(show_header=False, box=None)
     for name, value in rows.items():
         if value:
-            table.add_row(name, escape(value))
-    out.print(table)
+            print(f"{name:<9} {_printable(value)}")
 
 
 @tasks_app.command("cancel")
@@ -312,6 +320,11 @@ def _settings_files_path(key: str) -> Path:
     from mutoscope.files import open_files
 
     return open_files(load_settings().files).path(key)
+
+
+def _printable(text: str) -> str:
+    """What a caller wrote, unable to steer the terminal of whoever reads it."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _moment(seconds: float | None) -> str:
