@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from mutoscope import __version__
+from mutoscope.cli import main
 from tests.installation import ANIMATIC, EXAMPLES, SKYREELS, Installation
 
 PICTURE = str(EXAMPLES / "chelsea.jpg")
@@ -30,6 +31,28 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     installation = Installation(tmp_path_factory.mktemp("cli") / "home")
     yield installation
     installation.close()
+
+
+Ask = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def ask(home: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Runs the command line in this process, which is ten times as quick: for what ends without work."""
+
+    def ask(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["mutoscope", *arguments])
+        monkeypatch.setenv("MUTOSCOPE_HOME", str(home.home))
+        for name, value in settings.items():
+            monkeypatch.setenv(f"MUTOSCOPE_{name.upper()}", value)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code if isinstance(code, int) else 0, said.out, said.err)
+
+    return ask
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int) -> str:
@@ -59,8 +82,8 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_explains_itself(home: Installation, command: list[str]) -> None:
-    done = home.run(*command, "-h" if len(command) == 2 else "--help")
+def test_every_command_explains_itself(ask: Ask, command: list[str]) -> None:
+    done = ask(*command, "-h" if len(command) == 2 else "--help")
     text = re.sub(r"[│╭╮╰╯─\s]+", " ", done.stdout)
     said, _, options = text.partition(" Options ")
     assert re.match(r" Usage: .* \w[\w ,:`]+\.", said)
@@ -78,8 +101,8 @@ def test_the_version(home: Installation) -> None:
      ["tasks", "list", "--limit", "0"], ["--nothing"],
      ["render", "a", "-r", PICTURE, "-o", "o.mp4", "--duration", "x"]],
 )  # fmt: skip
-def test_a_command_line_that_cannot_be_read_ends_with_2(home: Installation, arguments: list[str]) -> None:
-    done = home.run(*arguments, check=False)
+def test_a_command_line_that_cannot_be_read_ends_with_2(ask: Ask, arguments: list[str]) -> None:
+    done = ask(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     assert "Error" in done.stderr
@@ -93,13 +116,8 @@ def test_a_command_line_that_cannot_be_read_ends_with_2(home: Installation, argu
         ("PUBLIC_URL", "video.example", "doctor"),
     ],
 )
-def test_a_bad_setting_is_named(home: Installation, name: str, text: str, command: str) -> None:
-    before = dict(home.env)
-    home.env[f"MUTOSCOPE_{name}"] = text
-    try:
-        assert refused(home.run(command, check=False), 2).startswith(f"MUTOSCOPE_{name} is '{text}'")
-    finally:
-        home.env = before
+def test_a_bad_setting_is_named(ask: Ask, name: str, text: str, command: str) -> None:
+    assert refused(ask(command, **{name: text}), 2).startswith(f"MUTOSCOPE_{name} is '{text}'")
 
 
 @pytest.mark.parametrize(
@@ -111,13 +129,8 @@ def test_a_bad_setting_is_named(home: Installation, name: str, text: str, comman
         (f"sqlite:///{PICTURE}", "The database can't be used.*not a database"),
     ],
 )
-def test_a_database_that_cannot_be_used(home: Installation, url: str, said: str) -> None:
-    before = dict(home.env)
-    home.env["MUTOSCOPE_DATABASE_URL"] = url
-    try:
-        assert re.match(said, refused(home.run("tasks", "list", check=False), 1))
-    finally:
-        home.env = before
+def test_a_database_that_cannot_be_used(ask: Ask, url: str, said: str) -> None:
+    assert re.match(said, refused(ask("tasks", "list", database_url=url), 1))
 
 
 # Keys
@@ -281,34 +294,32 @@ def test_render_there_uploads_local_files(running: Installation, tmp_path: Path)
         (["a", "-r", "http://127.0.0.1:1/a.png"], 1, "Image 1 (127.0.0.1)"),
     ],
 )
-def test_what_cannot_be_rendered(
-    home: Installation, tmp_path: Path, arguments: list[str], code: int, said: str
-) -> None:
+def test_what_cannot_be_rendered(ask: Ask, tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
     output = tmp_path / "o.mp4"
-    assert refused(home.run("render", *arguments, "-o", str(output), check=False), code).startswith(said)
+    assert refused(ask("render", *arguments, "-o", str(output)), code).startswith(said)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_output_that_cannot_be_written_is_told_before_any_work(home: Installation, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_told_before_any_work(ask: Ask, tmp_path: Path) -> None:
     for output, said in (
         (tmp_path, "is a folder"),
         (tmp_path / "no" / "o.mp4", "does not exist"),
         (Path("/"), "is a f"),
     ):
-        done = home.run("render", "a", "-r", PICTURE, "-o", str(output), check=False)
+        done = ask("render", "a", "-r", PICTURE, "-o", str(output))
         assert said in refused(done, 2)
 
 
-def test_a_server_says_why_it_refuses(running: Installation, tmp_path: Path) -> None:
+def test_a_server_says_why_it_refuses(ask: Ask, running: Installation, tmp_path: Path) -> None:
     arguments = ("render", "a", "-r", PICTURE, "-o", str(tmp_path / "o.mp4"), "--server", running.url)
-    assert refused(running.run(*arguments, "--key", "wsk_wrong", check=False), 1).startswith("Invalid authentication")
+    assert refused(ask(*arguments, "--key", "wsk_wrong"), 1).startswith("Invalid authentication")
     images = ("-r", f"{running.url}/none.png")
-    done = running.run("render", "a", *images, *arguments[4:], "--key", running.key, check=False)
+    done = ask("render", "a", *images, *arguments[4:], "--key", running.key)
     assert refused(done, 1).startswith("Image 1 (127.0.0.1): the server answered 404")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_something_else_answers(home: Installation, tmp_path: Path) -> None:
+def test_something_else_answers(ask: Ask, tmp_path: Path) -> None:
     """A web server that is no Mutoscope."""
 
     class Other(http.server.BaseHTTPRequestHandler):
@@ -325,19 +336,14 @@ def test_something_else_answers(home: Installation, tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{server.server_port}"
         for status in ("200", "404"):
             arguments = ("render", "a", "-r", "http://h/a.png", "-o", str(tmp_path / "o.mp4"), "--server", url)
-            sentence = refused(home.run(*arguments, "--key", status, check=False), 1)
+            sentence = refused(ask(*arguments, "--key", status), 1)
             assert sentence == f"What answers at {url} is not a Mutoscope server."
         server.shutdown()
 
 
-def test_the_key_may_come_from_the_environment(running: Installation, tmp_path: Path) -> None:
-    before = dict(running.env)
-    running.env["MUTOSCOPE_API_KEY"] = "wsk_wrong"
-    try:
-        arguments = ("render", "a", "-r", PICTURE, "-o", str(tmp_path / "o.mp4"), "--server", running.url)
-        assert refused(running.run(*arguments, check=False), 1).startswith("Invalid authentication")
-    finally:
-        running.env = before
+def test_the_key_may_come_from_the_environment(ask: Ask, running: Installation, tmp_path: Path) -> None:
+    arguments = ("render", "a", "-r", PICTURE, "-o", str(tmp_path / "o.mp4"), "--server", running.url)
+    assert refused(ask(*arguments, api_key="wsk_wrong"), 1).startswith("Invalid authentication")
 
 
 def test_nothing_of_torch_is_loaded(home: Installation) -> None:

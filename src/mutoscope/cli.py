@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -166,11 +167,6 @@ def render(
         raise CommandError(f"There is no engine {engine!r} in this installation. Engines here: {', '.join(here)}.", 2)
     if server and not key:
         raise CommandError("--server needs a key: give --key, or set MUTOSCOPE_API_KEY.", 2)
-    if server:
-        steps = render_there(Client(server, key), str(here[engine]), request, request.seed, output)
-    else:
-        steps = render_here(load_settings(), engine, request, output)
-
     started = time.monotonic()
     columns = (
         TextColumn("{task.description}"),
@@ -178,8 +174,13 @@ def render(
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*columns, console=err, transient=True) as bar, ExitStack() as leaving:
         line = bar.add_task("starting", total=1.0)
+        if server:
+            client = leaving.enter_context(Client(server, key))
+            steps = render_there(client, str(here[engine]), request, request.seed, output)
+        else:
+            steps = render_here(load_settings(), engine, request, output)
         for step in steps:
             bar.update(line, description=step.stage, completed=step.progress)
     size = output.stat().st_size / 2**20

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -33,7 +33,7 @@ class Progress:
 
 
 class Client:
-    """A server spoken to over HTTP with a key."""
+    """A server spoken to over HTTP with a key; use as a context manager, or `close` it."""
 
     def __init__(self, server: str, key: str) -> None:
         try:
@@ -42,6 +42,16 @@ class Client:
             )
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise ClientError(f"The server's address or the key can't be used: {error}.") from None
+
+    def close(self) -> None:
+        """End the connections to the server."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def upload(self, path: Path) -> str:
         """Send a file; returns the URL to use in `images`."""
