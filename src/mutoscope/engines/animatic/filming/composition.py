@@ -21,7 +21,7 @@ from mutoscope.engines.animatic.filming.grade import Grade, grade_for, matched
 from mutoscope.engines.animatic.filming.layers import Layer
 from mutoscope.engines.animatic.filming.lens import Lens
 from mutoscope.engines.animatic.filming.light import Light
-from mutoscope.engines.animatic.filming.lineup import line_up
+from mutoscope.engines.animatic.filming.lineup import Stand, line_up
 from mutoscope.engines.animatic.filming.path import Path, closest, lay_path
 from mutoscope.engines.animatic.filming.renderer import Shot, falloff_of, grain_of
 from mutoscope.engines.animatic.filming.weather import Air
@@ -182,8 +182,8 @@ class _SetUp:
         graded = grade.applied(plate)
         rows, columns = graded.shape[:2]
         place = _covering(graded, bounds, _focus(home) if home.subject is None else None)
-        if one.scene is not None and len(stands) == 1:
-            place = _beside(stands[0][1].place.box(stands[0][0].box), place, columns, rows, lens, bounds)
+        if one.scene is not None and (head := _only_head(stands)) is not None:
+            place = _beside(head, place, columns, rows, lens, bounds)
         on_foot = any("bottom" not in player.cropped for player in one.players)
         if home.subject is None and not home.faces and on_foot:
             # The lower part of a scene is its ground, and there are feet to be put on it.
@@ -334,19 +334,21 @@ def _covering(rgb: Pixels, bounds: backdrop.Bounds, focus: tuple[float, float] |
     )
 
 
+def _only_head(stands: Sequence[Stand]) -> float | None:
+    """Where, across the frame, the one face is (or the one player, faceless); None when there are several."""
+    heads = [framed.place.box(player.faces[0]) for player, framed, _ in stands if player.faces]
+    if not heads and len(stands) == 1:
+        heads = [framed.place.box(player.box) for player, framed, _ in stands]
+    return (heads[0][0] + heads[0][2]) / 2 if len(heads) == 1 else None
+
+
 def _beside(
-    player: tuple[float, float, float, float],
-    place: framing.Place,
-    columns: int,
-    rows: int,
-    lens: Lens,
-    bounds: backdrop.Bounds,
+    head: float, place: framing.Place, columns: int, rows: int, lens: Lens, bounds: backdrop.Bounds
 ) -> framing.Place:
-    """A scene's `place`, enlarged a little and moved so that its middle is not behind the only player (a rest box)."""
-    centre = (player[0] + player[2]) / 2
-    free = min(max(lens.width - centre, 0.22 * lens.width), 0.78 * lens.width)
-    if abs(centre - lens.width / 2) < 0.06 * lens.width:
-        return place
+    """A scene's `place`, enlarged a little and moved so that its middle is not behind the only `head` (a rest x)."""
+    aside = 0.30 * lens.width
+    free = head + aside if head < lens.width / 2 else head - aside
+    free = min(max(free, 0.2 * lens.width), 0.8 * lens.width)
     needed = 2 * max(free - bounds.x0, bounds.x1 - free) / columns
     scale = min(max(place.scale, needed), 1.2 * place.scale)
     x = _kept_over(free - scale * columns / 2, scale * columns, bounds)

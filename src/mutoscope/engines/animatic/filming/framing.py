@@ -79,6 +79,11 @@ class _Bounds:
 def frame(cutout: Cutout, wish: Wish, lens: Lens, path: Path, depth: float = 0.0) -> Framed:
     """Where `cutout` stands. The more a solution gives up (the size wished for, the move, a clean edge) the later it
     is taken."""
+    if cutout.faces:  # a face belongs in the middle third, if that costs no more than some of its size
+        for by in (1.0, 0.7):
+            tried = path if by == 1.0 else lessened(path, by)
+            if place := place_along(cutout, wish, lens, tried, depth, reach=_NEAR, centred=True):
+                return Framed(place, tried)
     for by, reach in ((1.0, _NEAR), (0.7, _NEAR), (0.45, _NEAR), (0.2, 99.0), (0.0, 99.0)):
         tried = path if by == 1.0 else lessened(path, by)
         if place := place_along(cutout, wish, lens, tried, depth, reach=reach):
@@ -105,13 +110,15 @@ def place_along(
     *,
     given_up: frozenset[Edge] = frozenset(),
     reach: float = 99.0,
+    centred: bool = False,
 ) -> Place | None:
     """The place nearest to the wish that keeps every bound all along `path`; None when there is none.
 
-    Bounds of cropped sides in `given_up` are waived; `reach` is the largest departure from the scale wished for.
+    Bounds of cropped sides in `given_up` are waived; `reach` is the largest departure from the scale wished for;
+    `centred` asks for the largest face to be near the wish, not only within the frame.
     """
     views = np.stack([lens.project(path.at(moment / (MOMENTS - 1)), depth) for moment in range(MOMENTS)])
-    ways = _ways(cutout, wish, lens, given_up)
+    ways = _ways(cutout, wish, lens, given_up, centred=centred)
     box = cutout.box
     for factor in _FACTORS:
         scale = wish.scale * factor
@@ -140,7 +147,7 @@ def cut_from(cutout: Cutout, edge: Edge) -> int:
     return int(rows[0]) if len(rows) else cutout.box.y0
 
 
-def _ways(cutout: Cutout, wish: Wish, lens: Lens, given_up: frozenset[Edge]) -> list[_Bounds]:
+def _ways(cutout: Cutout, wish: Wish, lens: Lens, given_up: frozenset[Edge], *, centred: bool) -> list[_Bounds]:
     """The alternative sets of bounds: a side that is cut off lies beyond the frame, or its cut lies below it."""
     box = cutout.box
     mid_x, mid_y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
@@ -162,7 +169,8 @@ def _ways(cutout: Cutout, wish: Wish, lens: Lens, given_up: frozenset[Edge]) -> 
         elif sideways:
             hidden = None
             if "bottom" in cutout.cropped and cut_from(cutout, edge) > box.y0 + 0.3 * box.height:
-                hidden = _Bound(cut_from(cutout, edge) - mid_y, lens.height + 1, True)
+                # a little above the cut, for the volume given to the subject moves it
+                hidden = _Bound(cut_from(cutout, edge) - 0.035 * box.height - mid_y, lens.height + 1, True)
             flush = _Bound(at, beyond, not starts)
             choices.append(((flush, None), (None, hidden)) if hidden else ((flush, None),))
         else:
@@ -170,6 +178,10 @@ def _ways(cutout: Cutout, wish: Wish, lens: Lens, given_up: frozenset[Edge]) -> 
     for face in cutout.faces[:1]:
         more_across, more_down = _keep_face(face, cutout, lens)
         across += more_across
+        if centred:
+            middle = (face.x0 + face.x1) / 2 - mid_x
+            across.append(_Bound(middle, wish.x - 0.15 * lens.width, True))
+            across.append(_Bound(middle, wish.x + 0.15 * lens.width, False))
         down += more_down
     ways = []
     for chosen in product(*choices):

@@ -44,11 +44,11 @@ def line_up(
     for _ in range(8):
         stands: list[Stand] = []
         for index, (player, slot, size) in enumerate(zip(ordered, slots, sizes, strict=True)):
-            wish = _wish(player, slot, lens, size, paper=paper)
+            wish = _wish(player, slot, lens, size, scenic=scenic, paper=paper)
             depth = _STEP * (2 * slot.row + index % 2)
             stands.append((player, frame(player, wish, lens, path, depth), depth))
         least = min((framed.path for _, framed, _ in stands), key=_amount)
-        crowded = _crowded(stands, slots, _OVERLAP * (2.0 if lens.height > lens.width else 1.0))
+        crowded = _crowded(stands, slots, tall=lens.height > lens.width)
         if _amount(least) >= _amount(path) * 0.999 and not crowded:
             break
         path = least
@@ -98,7 +98,7 @@ def _stands_back(player: Cutout) -> bool:
     return "bottom" in player.cropped or player.kind == "person"
 
 
-def _wish(player: Cutout, slot: _Slot, lens: Lens, size: float, *, paper: bool) -> Wish:
+def _wish(player: Cutout, slot: _Slot, lens: Lens, size: float, *, scenic: bool, paper: bool) -> Wish:
     tall = lens.height > lens.width
     box = player.box
     margin = 0.035 * min(lens.width, lens.height)
@@ -109,6 +109,8 @@ def _wish(player: Cutout, slot: _Slot, lens: Lens, size: float, *, paper: bool) 
         scale = min(high / box.height, slot.share * lens.width / box.width * (1.3 if person else 1.0))
         if player.faces:
             scale = min(scale, (0.26 if not tall else 0.17) * lens.height / player.faces[0].height)
+        if tall and scenic:  # what towers in the scene is seen above the heads
+            scale *= 0.74
         scale *= size
         top = max(0.10 * lens.height, lens.height - scale * box.height)
         return Wish(scale, slot.x * lens.width, top + scale * box.height / 2, margin, 1.5 * margin, 0.55 * scale)
@@ -120,14 +122,15 @@ def _wish(player: Cutout, slot: _Slot, lens: Lens, size: float, *, paper: bool) 
     return Wish(scale, slot.x * lens.width, y, margin, 1.5 * margin, 0.55 * scale)
 
 
-def _crowded(stands: Sequence[Stand], slots: Sequence[_Slot], most: float) -> set[int]:
+def _crowded(stands: Sequence[Stand], slots: Sequence[_Slot], *, tall: bool) -> set[int]:
     """Those of one row who hide too much of each other."""
     boxes = [framed.place.box(player.box) for player, framed, _ in stands]
+    most = _OVERLAP * (2.0 if tall else 1.0)
     crowded: set[int] = set()
     for one in range(len(boxes)):
         for other in range(one + 1, len(boxes)):
-            if slots[one].row != slots[other].row and len(stands) > 2:
-                continue
+            if slots[one].row != slots[other].row and (tall or len(stands) > 2):
+                continue  # a row in front hides what the reference crops anyway
             a, b = boxes[one], boxes[other]
             shared = min(a[2], b[2]) - max(a[0], b[0])
             if shared > most * min(a[2] - a[0], b[2] - b[0]) and min(a[3], b[3]) > max(a[1], b[1]):
