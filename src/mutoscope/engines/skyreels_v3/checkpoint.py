@@ -70,7 +70,7 @@ def check(folder: Path) -> None:
         )
     _check_settings(folder / "transformer", config, WanTransformer3DModel, TRANSFORMER_CONFIG)
     _check_settings(folder / "vae", _json(folder / "vae" / "config.json"), AutoencoderKLWan, VAE_CONFIG)
-    text_config = UMT5Config.from_pretrained(folder / "text_encoder")
+    text_config = UMT5Config.from_dict(_json(folder / "text_encoder" / "config.json"))
     if text_config.d_model != config.get("text_dim"):
         raise CheckpointError(
             f"The text encoder in {folder} gives embeddings {text_config.d_model} wide, and the transformer reads "
@@ -220,7 +220,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing: is {path.parent} the folder of a checkpoint?") from None
+        raise CheckpointError(f"{path} is missing: the folder does not hold a whole checkpoint.") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON.") from error
     if not isinstance(found, dict):
