@@ -87,7 +87,9 @@ def _cut_out(rgba: Pixels, cutout: Cutout, faded: frozenset[Edge]) -> tuple[Pixe
     part = rgba[inner.y0 : inner.y1, inner.x0 : inner.x1].copy()
     for edge in faded:
         _fade(part, edge)
-    part = cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_REFLECT_101)  # type: ignore[assignment]
+    # Sideways what is cut goes straight on: mirrored, a falling outline would rise again beside the cut.
+    wider = cv2.copyMakeBorder(part, 0, 0, left, right, cv2.BORDER_REPLICATE)
+    part = np.asarray(cv2.copyMakeBorder(wider, top, bottom, 0, 0, cv2.BORDER_REFLECT_101), np.uint8)
     for edge, air in (
         ("left", np.s_[:, :left]),
         ("right", np.s_[:, -right:]),
