@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from mutoscope import __version__
@@ -60,7 +61,9 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         yield
         server.commits.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its documentation page asks nobody outside for a script
+        redoc_url=None,
+        favicon_url="/web/icon.svg",
         title="Mutoscope",
         version=__version__,
         summary="Reference images and a prompt in, a video out.",
