@@ -310,3 +310,11 @@ def test_the_number_of_threads_changes_nothing(networks: Networks) -> None:
         assert same(usual, see(image, networks))
     finally:
         cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_picture_of_a_few_pixels_is_seen(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    height, width = (int(side) for side in random.integers(1, 8, 2))
+    cutout = see(Image(random.integers(0, 256, (height, width, 3), dtype=np.uint8)), Networks(None))
+    assert cutout.plate.shape == (height, width, 3)

@@ -135,6 +135,8 @@ def _enlarge(colours: Map, size: tuple[int, int]) -> Pixels:
 
 def _sample(field: Map, ys: Index, xs: Index, shape: tuple[int, int]) -> Map:
     """`field` (small h, small w, channels), covering a picture of `shape`, at pixels of that picture: (n, channels)."""
+    if not len(ys):  # a matte may have no soft pixel at all, and OpenCV's remap takes no empty list
+        return np.zeros((0, field.shape[2]), np.float32)
     down, across = field.shape[0] / shape[0], field.shape[1] / shape[1]
     row = 1024  # OpenCV's remap takes no more than 32767 pixels a side
     grid = np.zeros((2, -(-len(ys) // row) * row), np.float32)
