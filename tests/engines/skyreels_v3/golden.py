@@ -36,7 +36,9 @@ def is_exact_here() -> bool:
     if made.get("made_by") == "reference.py":
         return True
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    return made["cpu"] in cpu and "amx_bf16" in cpu and torch.backends.cpu.get_cpu_capability() == made["cpu_capability"]
+    return (
+        made["cpu"] in cpu and "amx_bf16" in cpu and torch.backends.cpu.get_cpu_capability() == made["cpu_capability"]
+    )
 
 
 @functools.cache
@@ -159,7 +161,9 @@ def compare(found: Recording, case: dict[str, Any], exact: bool) -> None:
     golden, limits = tensors(case["name"], case["dtype"]), limits_of(case, exact)
     assert found.ids == golden["input_ids"].tolist(), "token ids"
     assert found.embeddings is not None
-    assert apart(found.embeddings[:, : len(found.ids)], golden["prompt_embeds"]) <= limits.embeddings, "prompt embeddings"
+    assert apart(found.embeddings[:, : len(found.ids)], golden["prompt_embeds"]) <= limits.embeddings, (
+        "prompt embeddings"
+    )
     assert not found.embeddings[:, len(found.ids) :].any(), "text after the prompt is not zero"
     assert found.noise is not None
     assert torch.equal(found.noise, golden["noise"]), "noise"

@@ -47,7 +47,12 @@ def embed(parts: Parts, prompt: str) -> tuple[torch.Tensor, list[int]]:
     cleaned = html.unescape(html.unescape(ftfy.fix_text(prompt))).strip()
     cleaned = re.sub(r"\s+", " ", cleaned).strip()
     read = parts.tokenizer(
-        [cleaned], padding="max_length", max_length=512, truncation=True, return_attention_mask=True, return_tensors="pt"
+        [cleaned],
+        padding="max_length",
+        max_length=512,
+        truncation=True,
+        return_attention_mask=True,
+        return_tensors="pt",
     )
     count = int(read.attention_mask.sum())
     found = parts.encoder(read.input_ids, read.attention_mask).last_hidden_state[:, :count]

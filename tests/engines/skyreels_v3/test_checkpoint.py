@@ -13,9 +13,10 @@ import torch
 from diffusers import UniPCMultistepScheduler
 from safetensors.torch import load_file, save_file
 
-from mutoscope.engines.skyreels_v3 import CheckpointError, Options, SkyreelsV3
-from mutoscope.engines.skyreels_v3.checkpoint import check, check_schedule, fingerprint
+from mutoscope.engines.skyreels_v3.checkpoint import CheckpointError, check, check_schedule, fingerprint
+from mutoscope.engines.skyreels_v3.engine import SkyreelsV3
 from mutoscope.engines.skyreels_v3.sampling import schedule, unipc
+from mutoscope.engines.skyreels_v3.spec import Options
 
 from .golden import CHECKPOINT
 

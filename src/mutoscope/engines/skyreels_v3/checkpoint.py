@@ -187,7 +187,9 @@ def _check_classes(index: Mapping[str, Any]) -> None:
             raise CheckpointError(
                 f"model_index.json names {found or 'nothing'} as {part}, where SkyReels-V3 R2V has {expected}."
             )
-    if extra := sorted(key for key in index if not key.startswith("_") and key not in CLASSES and index[key] is not None):
+    if extra := sorted(
+        key for key in index if not key.startswith("_") and key not in CLASSES and index[key] is not None
+    ):
         raise CheckpointError(f"model_index.json names parts that SkyReels-V3 R2V does not have: {_some(extra)}.")
 
 

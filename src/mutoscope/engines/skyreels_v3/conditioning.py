@@ -75,6 +75,7 @@ def draw(
     """All the random numbers of a video, from one generator on `device`: the video's noise, then each reference's.
 
     `frames` are latent frames, `size` is (width, height) in pixels: (1, 16, frames, h, w) and (1, 16, 1, h, w) each.
+    torch's generator on a CPU reads the seed's lowest 32 bits, so seeds that agree in them give one video.
     """
     generator = torch.Generator(device).manual_seed(seed)
     width, height = size

@@ -13,13 +13,11 @@ import torch
 from mutoscope import __version__
 from mutoscope.engines import Frames, Image, Step
 from mutoscope.engines.skyreels_v3 import checkpoint, text
-from mutoscope.engines.skyreels_v3.checkpoint import CheckpointError, Networks
+from mutoscope.engines.skyreels_v3.checkpoint import Networks
 from mutoscope.engines.skyreels_v3.pipeline import Decoded, Embedded, Referenced, render
 from mutoscope.engines.skyreels_v3.sampling import Denoised, Working
 from mutoscope.engines.skyreels_v3.spec import REFERENCE_SLOTS, Options, num_latent_frames
 from mutoscope.tasks import InvalidRequestError, VideoRequest
-
-__all__ = ["CheckpointError", "Options", "SkyreelsV3"]
 
 # Shares of a render's progress: what denoising does not take at the model's real size.
 _TEXT, _REFERENCES, _DENOISED = 0.01, 0.03, 0.95
@@ -57,7 +55,9 @@ class SkyreelsV3:
         assert networks is not None
         options = self.options
         if not 1 <= len(images) <= REFERENCE_SLOTS:
-            raise InvalidRequestError(f"{len(images)} reference images were sent; the model takes 1 to {REFERENCE_SLOTS}.")
+            raise InvalidRequestError(
+                f"{len(images)} reference images were sent; the model takes 1 to {REFERENCE_SLOTS}."
+            )
         prompt = text.token_ids(networks.tokenizer, text.clean(request.prompt))
         negative = None
         if options.text_guidance != 1.0 or options.image_guidance != 1.0:
