@@ -284,6 +284,15 @@ class StoreContract:
         found = self.found(store, task)
         assert (found.status, found.error, found.finished_at is not None) == (Status.CANCELED, "", True)
 
+    def test_a_cancel_counts_more_than_the_last_failed_attempt(self, store: Store, task: Task) -> None:
+        for _ in range(2):
+            store.give_back(task, failed=True)
+            task = store.claim("a", ["animatic"]) or task
+        store.cancel(None, task.id)
+        assert store.give_back(task, failed=True) is Hold.KEPT
+        found = self.found(store, task)
+        assert (found.status, found.error, found.error_code) == (Status.CANCELED, "", 0)
+
     def test_success_that_comes_before_the_cancel_is_seen_counts(self, store: Store, task: Task) -> None:
         store.cancel(None, task.id)
         assert store.succeed(task, "o.mp4", "o.jpg", {}) is not Hold.LOST
