@@ -78,10 +78,12 @@ def check(folder: Path) -> None:
         )
     if not (folder / "tokenizer" / "tokenizer.json").is_file():
         raise CheckpointError(f"{folder / 'tokenizer'} lacks tokenizer.json.")
+    transformer_class: Any = WanTransformer3DModel
+    vae_class: Any = AutoencoderKLWan
     with torch.device("meta"):
         expected = {
-            "transformer": WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(folder / "transformer")),
-            "vae": AutoencoderKLWan.from_config(AutoencoderKLWan.load_config(folder / "vae")),
+            "transformer": transformer_class.from_config(transformer_class.load_config(folder / "transformer")),
+            "vae": vae_class.from_config(vae_class.load_config(folder / "vae")),
             "text_encoder": UMT5EncoderModel(text_config),
         }
     for part, network in expected.items():
@@ -131,13 +133,13 @@ def load(folder: Path, precision: Precision, mode: Mode, device: torch.device) -
     )
     text_encoder = text_encoder.to(device).eval().requires_grad_(False)
     yield "loading the VAE"
-    vae: Any = AutoencoderKLWan.from_pretrained(folder / "vae", torch_dtype=torch.float32, local_files_only=True)
+    vae_class: Any = AutoencoderKLWan
+    vae = vae_class.from_pretrained(folder / "vae", torch_dtype=torch.float32, local_files_only=True)
     vae = vae.to(device).eval().requires_grad_(False)
     yield "loading the transformer"
     # from_pretrained, not .to(dtype), keeps in float32 what must stay so.
-    transformer: Any = WanTransformer3DModel.from_pretrained(
-        folder / "transformer", torch_dtype=dtype, local_files_only=True
-    )
+    transformer_class: Any = WanTransformer3DModel
+    transformer = transformer_class.from_pretrained(folder / "transformer", torch_dtype=dtype, local_files_only=True)
     numerics = STRICT if mode == "strict" else FAST
     attention = Attention(numerics)
     for block in transformer.blocks:
@@ -187,9 +189,8 @@ def _check_classes(index: Mapping[str, Any]) -> None:
             raise CheckpointError(
                 f"model_index.json names {found or 'nothing'} as {part}, where SkyReels-V3 R2V has {expected}."
             )
-    if extra := sorted(
-        key for key in index if not key.startswith("_") and key not in CLASSES and index[key] is not None
-    ):
+    parts = {key for key, entry in index.items() if not key.startswith("_") and entry is not None}
+    if extra := sorted(parts - CLASSES.keys()):
         raise CheckpointError(f"model_index.json names parts that SkyReels-V3 R2V does not have: {_some(extra)}.")
 
 

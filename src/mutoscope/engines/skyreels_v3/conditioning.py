@@ -1,6 +1,7 @@
 """From reference pictures to reference latents, and the noise that a video starts from.
 
-Knows nothing of text, of steps or of tasks. Pictures are (height, width, 3) uint8 arrays; latents are normalised, float32.
+Knows nothing of text, of steps or of tasks. Pictures are (height, width, 3) uint8 arrays; latents are
+normalised and float32.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _TEXT, _REFERENCES, _DENOISED = 0.01, 0.03, 0.95
 
 
 class SkyreelsV3:
-    """The engine of the contract. The checkpoint is checked when the engine is made; `load` or the first video loads it.
+    """The engine of the contract. Making it checks the checkpoint; `load`, or else the first video, loads it.
 
     `version` names the code, the checkpoint's fingerprint, the numeric mode and the precision.
     """
@@ -56,7 +56,7 @@ class SkyreelsV3:
         options = self.options
         if not 1 <= len(images) <= REFERENCE_SLOTS:
             raise InvalidRequestError(
-                f"{len(images)} reference images were sent; the model takes 1 to {REFERENCE_SLOTS}."
+                f"There are {len(images)} reference images; the model takes 1 to {REFERENCE_SLOTS}."
             )
         prompt = text.token_ids(networks.tokenizer, text.clean(request.prompt))
         negative = None

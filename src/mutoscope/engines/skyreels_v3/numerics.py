@@ -31,18 +31,19 @@ def round_twice(tokens: Tensor, norm: nn.RMSNorm) -> Tensor:
 
 def round_once(tokens: Tensor, norm: nn.RMSNorm) -> Tensor:
     """The same norm, rounded once at its end (1, tokens, dim)."""
-    return norm(tokens)  # type: ignore[no-any-return]
+    rounded: Tensor = norm(tokens)
+    return rounded
 
 
 def rotate_double(heads: Tensor, angles: Tensor) -> Tensor:
     """Rotary embedding in complex128: (1, tokens, heads, head_dim) by angles (tokens, 1, head_dim / 2)."""
-    pairs = torch.view_as_complex(heads.double().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(torch.unflatten(heads.double(), -1, (-1, 2)))
     return torch.view_as_real(pairs * angles).flatten(-2).to(heads.dtype)
 
 
 def rotate_single(heads: Tensor, angles: Tensor) -> Tensor:
     """Rotary embedding in complex64, in place where the cast made a copy: one temporary instead of four."""
-    pairs = torch.view_as_complex(heads.float().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(torch.unflatten(heads.float(), -1, (-1, 2)))
     return torch.view_as_real(pairs.mul_(angles)).flatten(-2).to(heads.dtype)
 
 
@@ -97,21 +98,25 @@ class Attention:
         rotary_emb: Tensor | None = None,
     ) -> Tensor:
         norm, rotate = self._numerics.norm, self._numerics.rotate
-        query = norm(attn.to_q(hidden_states), attn.norm_q).unflatten(2, (attn.heads, -1))  # (1, tokens, heads, dim)
+        query = _split(norm(attn.to_q(hidden_states), attn.norm_q), attn)  # (1, tokens, heads, dim)
         if rotary_emb is not None:
-            key = norm(attn.to_k(hidden_states), attn.norm_k).unflatten(2, (attn.heads, -1))
-            value = attn.to_v(hidden_states).unflatten(2, (attn.heads, -1))
+            key = _split(norm(attn.to_k(hidden_states), attn.norm_k), attn)
+            value = _split(attn.to_v(hidden_states), attn)
             query, key = rotate(query, rotary_emb), rotate(key, rotary_emb)
         else:
             assert encoder_hidden_states is not None
             key, value = encoder_hidden_states
         seen = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
-        return attn.to_out[0](seen.flatten(2, 3))  # type: ignore[no-any-return]
+        out: Tensor = attn.to_out[0](seen.flatten(2, 3))
+        return out
 
     def keys_of(self, attn: Any, text: Tensor) -> TextKeys:
         """A block's keys and values of projected text (1, 512, dim)."""
-        key = self._numerics.norm(attn.to_k(text), attn.norm_k).unflatten(2, (attn.heads, -1))
-        return key, attn.to_v(text).unflatten(2, (attn.heads, -1))
+        return _split(self._numerics.norm(attn.to_k(text), attn.norm_k), attn), _split(attn.to_v(text), attn)
+
+
+def _split(tokens: Tensor, attn: Any) -> Tensor:
+    return torch.unflatten(tokens, 2, (attn.heads, -1))  # (1, tokens, heads, head_dim)
 
 
 def layer_norm_modulated(hidden: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The model's journey: token ids and pictures in; embeddings, references, latents and frames out, one event after another.
+"""The model's journey, event by event: from token ids and pictures to embeddings, references, latents and frames.
 
 Knows networks and sizes, but no request, task or setting: whoever drives it turns its events into progress and frames.
 """

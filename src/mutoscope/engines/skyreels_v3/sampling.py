@@ -40,8 +40,9 @@ class Denoised:
 
 
 def unipc(flow_shift: float = FLOW_SHIFT) -> Any:
-    """The solver (UniPC, arXiv 2302.04867; order 2, bh2) as the model uses it, whatever the checkpoint's settings say."""
-    return UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=flow_shift)
+    """The solver (UniPC, arXiv 2302.04867; order 2, bh2) as the model uses it, whatever the checkpoint says."""
+    solver: Any = UniPCMultistepScheduler
+    return solver(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=flow_shift)
 
 
 def noise_levels(steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -122,7 +123,8 @@ def predict(
     shift, scale = (network.scale_shift_table + time_embedding.unsqueeze(1)).chunk(2, dim=1)
     hidden = (network.norm_out(hidden.float()) * (1 + scale) + shift).to(hidden.dtype)
     patches = network.proj_out(hidden).view(1, frames, rows, columns, 2, 2, -1)
-    return patches.permute(0, 6, 1, 2, 4, 3, 5).reshape(1, -1, frames, 2 * rows, 2 * columns)  # type: ignore[no-any-return]
+    velocity: Tensor = patches.permute(0, 6, 1, 2, 4, 3, 5).reshape(1, -1, frames, 2 * rows, 2 * columns)
+    return velocity
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class LoopRules:
 def denoise(
     network: Any, noise: Tensor, conditions: Conditions, numerics: Numerics, steps: int, rules: LoopRules
 ) -> Generator[Working | Denoised]:
-    """Walk from noise (1, 16, frames, h, w) float32 to latents, yielding each step and, of long ones, their progress."""
+    """Walk from noise (1, 16, frames, h, w) float32 to latents, yielding each step and the progress of long ones."""
     frames = noise.shape[2]
     references = conditions.references
     passes = [(references, conditions.prompt)]
@@ -160,8 +162,9 @@ def denoise(
             velocity = yield from pace.keep(work, step, number, len(passes))
             predictions.append(rules.video_part(velocity, frames))
         prediction = predictions[0]
-        if len(predictions) == 3:
-            prediction = rules.guide(*predictions, conditions.text_guidance, conditions.image_guidance)
+        if conditions.negative is not None:
+            _, no_text, nothing = predictions
+            prediction = rules.guide(prediction, no_text, nothing, conditions.text_guidance, conditions.image_guidance)
         # The prediction enters the solver in the network's own precision, as it did when the model was measured.
         latents = solver.step(prediction, timestep, latents, return_dict=False)[0]
         yield Denoised(step, latents, prediction)

@@ -1,4 +1,4 @@
-"""What SkyReels-V3 R2V is, in numbers: classes and settings of its checkpoint, sizes, counts, schedule; and our options.
+"""What SkyReels-V3 R2V is, in numbers: its checkpoint, sizes, counts and schedule; and what an operator may choose.
 
 Knows no tensor, no file and no library: nothing here imports torch, so that validation and planning stay light. Figures
 come from the published checkpoint and from the reference implementation's behaviour (git 28c771e, 2026-01-30).
@@ -96,7 +96,7 @@ class Options:
 
 
 def num_latent_frames(num_frames: int) -> int:
-    """Latent frames of a clip of `num_frames` (1, 5, 9, ...). Raises ValueError for a count that no latents decode to."""
+    """Latent frames of a clip of `num_frames` (1, 5, 9, ...). Raises ValueError for any other count."""
     if num_frames < 1 or (num_frames - 1) % TIME_FACTOR:
         raise ValueError(f"{num_frames} frames: the count must be 1 more than a multiple of {TIME_FACTOR}")
     return (num_frames - 1) // TIME_FACTOR + 1

@@ -26,7 +26,7 @@ def clean(prompt: str) -> str:
 
 
 def token_ids(tokenizer: Tokenizer, cleaned: str) -> list[int]:
-    """Token ids, with the end-of-text token last. Raises InvalidRequestError when they are more than the model reads."""
+    """Token ids, the end-of-text token last. Raises InvalidRequestError when they are more than the model reads."""
     ids: list[int] = tokenizer.encode(cleaned).ids
     if len(ids) > TEXT_TOKENS:
         raise InvalidRequestError(

@@ -1,0 +1,12 @@
+"""SkyReels-V3 Reference-to-Video, exactly, on today's library classes. The journey, file by file:
+
+spec.py          what the model is, in numbers; our options (imports no torch; nor does this page)
+checkpoint.py    a folder → networks, or a refusal that says what was found
+text.py          prompt → token ids → embeddings
+conditioning.py  pictures and a seed → reference latents and noise
+numerics.py      where attention rounds: strict or fast
+sampling.py      schedule, forward pass, guidance, and the loop over them → latents
+decoding.py      latents → frames, one latent frame at a time
+pipeline.py      all of it in order, as events
+engine.py        the engine of the contract: events → Steps and Frames
+"""
