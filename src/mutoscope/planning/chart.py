@@ -79,7 +79,7 @@ def _time_and_money(paper: Paper, predictions: Sequence[Prediction]) -> None:
         y = y_of(number * step)
         _line(paper, (left, y), (right, y), _FAINT if number else _SOFT, 1)
         _text(paper, f"${number * step:.2f}", left - 10, y + 5, 14, _SOFT, align=1.0)
-    for seconds in (5, 10, 15, 30, 60, 120, 300, 600, 1200, 3600, 7200, 14_400, 36_000):
+    for seconds in (5, 10, 15, 30, 60, 120, 300, 600, 1200, 2400, 3600, 7200, 14_400, 36_000):
         if first < math.log(seconds) < last:
             x = x_of(seconds)
             _line(paper, (x, top), (x, bottom), _FAINT, 1)
@@ -153,7 +153,7 @@ def _memory(paper: Paper, plan: Plan) -> None:
     sizes: dict[float, list[str]] = {}
     for one in alone:
         sizes.setdefault(round(one.gpu.memory_bytes / _GIB), []).append(one.gpu.name)
-    highest = max(*sizes, max(each.total for each in footprints) / _GIB) * 1.02
+    highest = max(max(sizes) * 1.02, max(each.total for each in footprints) / _GIB * 1.08)
 
     def x_of(gibibytes: float) -> float:
         return left + gibibytes / highest * (right - left)

@@ -129,8 +129,8 @@ def size(
     """The fewest groups with which 19 of 20 tasks wait at most `wait_p95` seconds.
 
     Large fleets run so close to their capacity that a queue takes days to show its length; there the simulation starts
-    from what `estimate_wait` asks for, and may only ask for more. Arrivals are Poisson at `per_hour`, or these moments (seconds, any order), which are then all counted. Raises
-    ValueError when there is no load.
+    from what `estimate_wait` asks for, and may only ask for more. Arrivals are Poisson at `per_hour`, or these moments
+    (seconds, any order), which are then all counted. Raises ValueError when there is no load.
     """
     generator = np.random.default_rng(seed)
     if len(arrivals):

@@ -17,12 +17,11 @@ PLACEMENTS: tuple[Placement, ...] = ("resident", "text offloaded", "blocks offlo
 """In the order of preference: the first three give the same numbers, the last two round the weights."""
 
 WHAT: dict[Placement, str] = {
-    "resident": "everything stays on the GPU",
-    "text offloaded": "the text encoder waits in host memory between prompts",
-    "blocks offloaded": "the transformer's blocks stream in from host memory, two at a time; exact, and hidden behind "
-    "the arithmetic of long clips",
-    "int8 weights": "text encoder offloaded, blocks at one byte a weight; closest to exact of the two",
-    "fp8 weights": "the same size as int8, on GPUs with fp8 (H100, B200, L40S, 40 and 50 series)",
+    "resident": "all of it on the GPU",
+    "text offloaded": "text encoder in host memory",
+    "blocks offloaded": "layers stream from host memory",
+    "int8 weights": "a byte a weight, nearly exact",
+    "fp8 weights": "a byte a weight, coarser",
 }
 
 _ACTIVATION_BYTES = 22.5  # a token and channel, at the peak of a block: rotary embedding in float32 beside q, k, v

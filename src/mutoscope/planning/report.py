@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from mutoscope.planning import FleetPlan, Load, Plan
 from mutoscope.planning.memory import WHAT, weight_bytes
 from mutoscope.planning.prediction import Prediction
+
+Row = TypeVar("Row")
 
 
 def report(plan: Plan) -> Iterator[RenderableType]:
@@ -90,56 +91,47 @@ def _work(plan: Plan) -> RenderableType:
 
 
 def _times(plan: Plan) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
-    table.add_column("GPU", style="bold")
-    table.add_column("at once", justify="right")
-    table.add_column("a clip takes", justify="right", style="cyan")
-    table.add_column("best – worst", justify="right", style="dim")
-    table.add_column("a clip costs", justify="right")
-    table.add_column("placement")
+    table = _table()
+    table.add_column("GPU", style="bold", no_wrap=True)
+    table.add_column("an hour", justify="right", style="dim", no_wrap=True)
+    table.add_column("on", justify="right", no_wrap=True)
+    table.add_column("a clip takes", justify="right", no_wrap=True)
+    table.add_column("best–worst", justify="right", style="dim", no_wrap=True)
+    table.add_column("and costs", justify="right", no_wrap=True)
+    table.add_column("placement", no_wrap=True)
     fitting = [each for each in plan.predictions if each.placement is not None]
     cheapest = min(fitting, key=lambda each: each.dollars, default=None)
     fastest = min(fitting, key=lambda each: each.seconds, default=None)
-    name = ""
-    for each in plan.predictions:
-        first = each.gpu.name != name
-        if first and name:
-            table.add_row()
-        name = each.gpu.name
-        label = Text.assemble((name, "bold"), (f" ${each.gpu.dollars_per_hour:.2f}/h", "dim")) if first else ""
+    for each, is_first in _grouped(table, plan.predictions, lambda each: each.gpu.name):
+        name = each.gpu.name if is_first else ""
+        price = f"${each.gpu.dollars_per_hour:.2f}" if is_first else ""
         if each.placement is None:
-            table.add_row(label, f"{each.count}×", "–", "", "–", Text("does not fit", style="red"))
+            table.add_row(name, price, f"{each.count}×", "–", "", "–", Text("does not fit", style="red"))
             continue
-        cost = Text(_dollars(each.dollars))
-        time = Text(_duration(each.seconds))
-        if each is cheapest:
-            cost.stylize("bold green")
-        if each is fastest:
-            time.stylize("bold green")
         table.add_row(
-            label,
+            name,
+            price,
             f"{each.count}×",
-            time,
-            f"{_duration(each.low)} – {_duration(each.high)}",
-            cost,
+            Text(_duration(each.seconds), style="bold green" if each is fastest else "cyan"),
+            _span(each.low, each.high),
+            Text(_dollars(each.dollars), style="bold green" if each is cheapest else ""),
             each.placement,
         )
-    title = Text.assemble(("Time and money", "bold"), ("  best of each in green", "dim"))
+    title = Text.assemble(("Time and money", "bold"), ("  the fastest and the cheapest in green", "dim"))
     return Group(Text(), title, Text(), table)
 
 
 def _memory(plan: Plan) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
-    table.add_column("placement", style="bold")
-    table.add_column("needs", justify="right", style="cyan")
+    table = _table()
+    table.add_column("placement", style="bold", no_wrap=True)
+    table.add_column("needs", justify="right", style="cyan", no_wrap=True)
+    table.add_column("what it is", style="dim", no_wrap=True)
     table.add_column("fits on")
-    table.add_column("", style="dim", max_width=52)
     alone = _alone(plan)
     for index, (footprint, _) in enumerate(alone[0].fits):
-        names = [each.gpu.name for each in alone if each.fits[index][1]]
-        table.add_row(
-            footprint.placement, _gib(footprint.total), ", ".join(names) or "none of these", WHAT[footprint.placement]
-        )
+        names = ", ".join(each.gpu.name for each in alone if each.fits[index][1])
+        where = names or Text("none of these", style="red")
+        table.add_row(footprint.placement, _gib(footprint.total), WHAT[footprint.placement], where)
     count = alone[0].count
     where = "on one GPU" if count == 1 else f"on each of {count} GPUs"
     title = Text.assemble(("Memory", "bold"), (f"  at the peak {where}; the first that fits is taken", "dim"))
@@ -147,27 +139,23 @@ def _memory(plan: Plan) -> RenderableType:
 
 
 def _fleets(plan: Plan, load: Load) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
-    table.add_column("GPU", style="bold")
+    table = _table()
+    table.add_column("GPU", style="bold", no_wrap=True)
     for heading in ("a clip on", "GPUs", "busy", "typical wait", "95 % wait", "longest queue", "an hour", "a clip"):
-        table.add_column(heading, justify="right", style="cyan" if heading == "GPUs" else "")
-    name = ""
-    for each in plan.fleets:
-        if each.prediction.gpu.name != name and name:
-            table.add_row()
-        label = each.prediction.gpu.name if each.prediction.gpu.name != name else ""
-        name = each.prediction.gpu.name
-        best = each is plan.cheapest_fleet
+        width = 7 if heading in ("an hour", "a clip") else None
+        table.add_column(heading, justify="right", style="cyan" if heading == "GPUs" else "", min_width=width)
+    for each, is_first in _grouped(table, plan.fleets, lambda each: each.prediction.gpu.name):
+        style = "bold green" if each is plan.cheapest_fleet else ""
         table.add_row(
-            label,
+            each.prediction.gpu.name if is_first else "",
             f"{each.prediction.count}×",
             f"{each.gpus:,}" if each.fleet.enough else Text("not met", style="red"),
             f"{each.fleet.busy:.0%}" if each.fleet.busy < 0.985 else f"{each.fleet.busy:.1%}",
             _duration(each.fleet.wait_p50),
             _duration(each.fleet.wait_p95),
             f"{each.fleet.longest_queue:,}",
-            Text(_dollars(each.dollars_per_hour), style="bold green" if best else ""),
-            Text(_dollars(each.dollars_per_clip), style="bold green" if best else ""),
+            Text(_dollars(each.dollars_per_hour), style=style),
+            Text(_dollars(each.dollars_per_clip), style=style),
         )
     if len(load.arrivals):
         asked = f"{len(load.arrivals):,} clips as they arrived"
@@ -207,6 +195,7 @@ def _day(fleet: FleetPlan, load: Load) -> RenderableType:
 
 
 def _sources(plan: Plan) -> RenderableType:
+    gpus = list({each.gpu.name: each.gpu for each in plan.predictions}.values())
     lines: list[RenderableType] = [
         Text("Predicted, not measured", style="bold"),
         Text(
@@ -215,15 +204,32 @@ def _sources(plan: Plan) -> RenderableType:
             style="dim",
         ),
     ]
-    seen: dict[str, list[str]] = {}
-    for gpu in {each.gpu.name: each.gpu for each in plan.predictions}.values():
-        share = f"{gpu.share:.0%} of {gpu.bf16:,.0f} TFLOP/s"
-        seen.setdefault(gpu.share_source, []).append(f"{gpu.name} {share}")
-        seen.setdefault(f"{gpu.link.source}", []).append(f"{gpu.name} over {gpu.link.name}")
-        seen.setdefault(f"{gpu.price_source}", []).append(f"{gpu.name}'s price")
-    for source, of in seen.items():
-        lines.append(Padding(Text.assemble((", ".join(of), ""), (f": {source}", "dim")), (0, 0, 0, 2)))
-    return Group(Text(), *lines, Text())
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(style="dim")
+    for gpu in gpus:
+        table.add_row(f"{gpu.name} at {gpu.share:.0%} of {gpu.bf16:,.0f} TFLOP/s", gpu.share_source)
+    for link in {gpu.link.name: gpu.link for gpu in gpus}.values():
+        table.add_row(f"several GPUs, {link.name}", link.source)
+    for source in dict.fromkeys(gpu.price_source for gpu in gpus):
+        names = [gpu.name for gpu in gpus if gpu.price_source == source]
+        table.add_row("prices" if len(names) == len(gpus) else f"prices of {', '.join(names)}", source)
+    return Group(Text(), *lines, Text(), table, Text())
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, 1, 0, 1), header_style="dim")
+
+
+def _grouped(table: Table, rows: Iterable[Row], name_of: Callable[[Row], str]) -> Iterator[tuple[Row, bool]]:
+    """Each row, and whether it is the first of its name; an empty line goes between names."""
+    name = ""
+    for row in rows:
+        is_first = name_of(row) != name
+        if is_first and name:
+            table.add_row()
+        name = name_of(row)
+        yield row, is_first
 
 
 def _alone(plan: Plan) -> list[Prediction]:
@@ -248,6 +254,13 @@ def _duration(seconds: float) -> str:
     if seconds < 600:
         return f"{seconds:,.0f} s"
     return f"{seconds / 60:,.0f} min" if seconds < 36_000 else f"{seconds / 3600:,.0f} h"
+
+
+def _span(low: float, high: float) -> str:
+    """Two durations, in the unit of the longer."""
+    if high < 600:
+        return f"{low:,.0f}–{high:,.0f} s"
+    return f"{low / 60:,.0f}–{high / 60:,.0f} min" if high < 36_000 else f"{low / 3600:,.1f}–{high / 3600:,.1f} h"
 
 
 def _dollars(amount: float) -> str:
