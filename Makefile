@@ -1,6 +1,8 @@
 # Every target installs what it needs; `make demo` and `make test` are all that a newcomer has to know.
 PYTHON ?= python3
 ARGS ?=
+# What the tests of SkyReels-V3 run on; any build will do, and one for the CPU is the smallest.
+TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -46,7 +48,8 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed pyproject.toml
-	$(PIP) install --group test
+	$(PIP) install $(TORCH)
+	$(PIP) install --editable ".[skyreels]" --group test
 	@touch $@
 
 $(VENV)/.system: scripts/install-system-packages
