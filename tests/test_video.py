@@ -134,11 +134,11 @@ def test_colours_come_back_as_they_were(tmp_path: Path) -> None:
 def test_the_same_frames_give_the_same_bytes_however_they_arrive(tmp_path: Path) -> None:
     frames = moving(30)
     first = write(tmp_path / "1.mp4", frames, seed="5")
-    assert write(tmp_path / "2.mp4", frames, chunk=1, seed="5") == first
-    assert write(tmp_path / "3.mp4", frames, chunk=30, seed="5") == first
+    for chunk in range(1, 31):  # often, because x264 is known to stray now and then
+        assert write(tmp_path / "2.mp4", frames, chunk=chunk, seed="5") == first
     changed = frames.copy()
     changed[7, 90, 160] ^= 255
-    assert write(tmp_path / "4.mp4", changed, seed="5") != first
+    assert write(tmp_path / "3.mp4", changed, seed="5") != first
 
 
 def test_metadata_of_any_letters(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,6 +25,20 @@ _POSTER_QUALITY = 88
 _ENCODING = {"preset": "veryfast", "crf": "19", "profile": "high", "bf": "2", "threads": "4"}
 
 
+@cache
+def _encoding() -> dict[str, str]:
+    """The encoder's options on this machine.
+
+    x264's AVX-512 code, in PyAV's build of it, now and then gives other bytes for the same frames (720 pixels wide, for
+    one); its AVX2 code, which any processor with AVX-512 has too, does not.
+    """
+    try:
+        has_avx512 = "avx512" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        has_avx512 = False
+    return _ENCODING | ({"x264-params": "asm=AVX2"} if has_avx512 else {})
+
+
 class Mp4Writer:
     """Encodes frames into `path` as they are added; use as a context manager.
 
@@ -35,7 +50,7 @@ class Mp4Writer:
         self.num_frames = 0
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart+use_metadata_tags"})
         self._container.metadata.update(metadata)
-        stream = self._container.add_stream("libx264", rate=FPS, options=_ENCODING)
+        stream = self._container.add_stream("libx264", rate=FPS, options=_encoding())
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = Fraction(1, FPS)
         context = stream.codec_context
