@@ -303,6 +303,15 @@ def test_many_workers_with_exponential_times_wait_as_erlang_says() -> None:
     assert estimate_wait(Service(exponential), 3600 * 8, 10) == pytest.approx(math.log(delayed / 0.05) / 2, rel=0.02)
 
 
+def test_the_estimate_meets_the_simulation_where_the_queue_is_busy() -> None:
+    generator = np.random.default_rng(3)
+    arrivals = poisson(per_hour=3600 * 9, count=600_000, generator=generator)
+    for seconds in ((1.0,), (0.5, 1.5)):  # the less the times vary, the shorter the wait
+        service = Service(seconds)
+        found = simulate(arrivals, service.draw(len(arrivals), generator), 10)
+        assert estimate_wait(service, 3600 * 9, 10) == pytest.approx(found.wait_p95, rel=0.12), seconds
+
+
 def test_a_fleet_is_as_small_as_the_target_allows() -> None:
     service = Service((240.0, 750.0), (0.8, 0.2))
     assert service.mean == 342.0
