@@ -16,7 +16,7 @@ MODULES = sorted(path for path in SRC.rglob("*.py") if "migrations" not in path.
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"client", "serving", "doctor"},
+    {"client", "serving", "doctor", "planning", "weights"},
     {"api", "worker", "supervisor"},
     {"opening"},
     {"commits", "estimates", "housekeeping"},

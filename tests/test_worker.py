@@ -17,7 +17,7 @@ from mutoscope.engines import Engine, Frames, Image, Step
 from mutoscope.files import Links, open_files
 from mutoscope.keys import Keys
 from mutoscope.models import ANIMATIC
-from mutoscope.opening import limits_of, open_store
+from mutoscope.opening import limits_of, open_engine, open_store
 from mutoscope.store import Hold
 from mutoscope.tasks import InvalidRequestError, Status, Task, VideoRequest
 from mutoscope.worker import Worker
@@ -70,6 +70,7 @@ def worker(settings: Settings) -> Worker:
         limits=limits_of(settings),
         scratch=settings.scratch,
         engine_names=["animatic"],
+        open_engine=lambda name: open_engine(name, settings),
         lease_seconds=settings.lease_seconds,
         stall_seconds=settings.stall_seconds,
     )

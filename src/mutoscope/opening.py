@@ -1,13 +1,20 @@
-"""From settings to the open parts that API, worker and command line share: the store, and the limits of references."""
+"""From settings to the open parts that API, worker and command line share: store, keys, limits, engines."""
 
 from __future__ import annotations
 
-from mutoscope.config import Settings
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from mutoscope.config import Settings, SettingsError
+from mutoscope.engines import ENGINES
 from mutoscope.files import read_secret
 from mutoscope.keys import Keys
 from mutoscope.references import Limits
 from mutoscope.schema import open_database
 from mutoscope.store import Store
+
+if TYPE_CHECKING:
+    from mutoscope.engines import Engine
 
 
 def open_store(settings: Settings) -> Store:
@@ -35,3 +42,55 @@ def limits_of(settings: Settings) -> Limits:
 def open_keys(settings: Settings) -> Keys:
     """The keys of this installation."""
     return Keys(open_store(settings).database, read_secret(settings.home, "keys"))
+
+
+def open_engine(name: str, settings: Settings) -> Engine:
+    """The engine called `name`. Its libraries are imported here and not before.
+
+    Raises SettingsError when its weights can't be used, KeyError for another name.
+    """
+    if name == "animatic":
+        from mutoscope.engines.animatic import Animatic
+
+        return Animatic()
+    if name == "skyreels-v3":
+        from mutoscope.engines.skyreels_v3.checkpoint import CheckpointError
+        from mutoscope.engines.skyreels_v3.engine import SkyreelsV3
+        from mutoscope.engines.skyreels_v3.spec import Options
+
+        options = Options(
+            checkpoint=settings.skyreels_weights,
+            mode=settings.skyreels_mode,
+            precision=settings.skyreels_precision,
+            device=settings.skyreels_device,
+            noise_on_device=settings.skyreels_noise_on_device,
+            steps=settings.skyreels_steps,
+            text_guidance=settings.skyreels_text_guidance,
+            image_guidance=settings.skyreels_image_guidance,
+            negative_prompt=settings.skyreels_negative_prompt,
+        )
+        try:
+            return SkyreelsV3(options)
+        except CheckpointError as error:
+            raise SettingsError(str(error)) from error
+    raise KeyError(name)
+
+
+def missing_for_skyreels(settings: Settings) -> str:
+    """What keeps SkyReels-V3 from running here, as a sentence that names the fix; empty when nothing does."""
+    absent = [name for name in ("torch", "diffusers", "transformers", "tokenizers") if find_spec(name) is None]
+    if absent:
+        return f"{', '.join(absent)} not installed: pip install 'mutoscope[skyreels]'"
+    if not (settings.skyreels_weights / "model_index.json").is_file():
+        return f"no weights in {settings.skyreels_weights}: mutoscope pull"
+    return ""
+
+
+def engines_offered(settings: Settings) -> tuple[str, ...]:
+    """The engines that tasks are accepted for: those the operator names, or else those that can run here."""
+    if not settings.engines:
+        return ENGINES if not missing_for_skyreels(settings) else ("animatic",)
+    for name in settings.engines:
+        if name not in ENGINES:
+            raise SettingsError(f"MUTOSCOPE_ENGINES names {name!r}: it must be of {', '.join(ENGINES)}.")
+    return settings.engines

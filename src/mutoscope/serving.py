@@ -8,16 +8,16 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from types import FrameType
 
 import structlog
 import uvicorn
 
 from mutoscope.config import Settings
-from mutoscope.engines import ENGINES
 from mutoscope.files import Links, open_files, read_secret
 from mutoscope.housekeeping import Housekeeper
-from mutoscope.opening import limits_of, open_store
+from mutoscope.opening import engines_offered, limits_of, open_engine, open_store
 from mutoscope.supervisor import Supervisor, worker_command
 from mutoscope.worker import Worker
 
@@ -60,7 +60,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int) -> None:
         os.environ["MUTOSCOPE_SANDBOX"] = "1"  # the workers read their settings for themselves
 
     store = open_store(settings)
-    supervisor = Supervisor(store, worker_command(), num_workers)
+    supervisor = Supervisor(store, _workers(settings, num_workers))
     files = open_files(settings.files)
     housekeeper = Housekeeper(store, files, settings.scratch, settings.retention_days)
     app = create_app(settings, ring=supervisor.ring)
@@ -84,7 +84,16 @@ def run(settings: Settings, host: str, port: int, num_workers: int) -> None:
         log.info("stopped")
 
 
-def run_worker(settings: Settings, name: str, *, supervised: bool) -> None:
+def _workers(settings: Settings, num_workers: int) -> list[list[str]]:
+    """The command line of each worker. Where SkyReels-V3 runs, animatics get a worker of their own: they take seconds,
+    and must not wait behind videos that take minutes."""
+    offered = engines_offered(settings)
+    if num_workers == 0 or len(offered) == 1 or settings.sandbox:
+        return [worker_command(offered)] * num_workers
+    return [worker_command(["animatic"])] + [worker_command(["skyreels-v3"])] * num_workers
+
+
+def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), *, supervised: bool = False) -> None:
     """Work until told to stop: SIGTERM or SIGINT, or (supervised) the end of standard input."""
     set_up_logging()
     worker = Worker(
@@ -93,7 +102,8 @@ def run_worker(settings: Settings, name: str, *, supervised: bool) -> None:
         links=Links(read_secret(settings.home, "links")),
         limits=limits_of(settings),
         scratch=settings.scratch,
-        engine_names=list(ENGINES),
+        engine_names=engine_names or list(engines_offered(settings)),
+        open_engine=lambda name: open_engine(name, settings),
         lease_seconds=settings.lease_seconds,
         stall_seconds=settings.stall_seconds,
     )

@@ -27,13 +27,12 @@ _LOOK_SECONDS = 0.1
 
 
 class Supervisor:
-    """Keeps `num_workers` worker processes running `command`."""
+    """Keeps one worker process running for each of `commands`."""
 
-    def __init__(self, store: Store, command: Sequence[str], num_workers: int, *, grace_seconds: float = 15) -> None:
+    def __init__(self, store: Store, commands: Sequence[Sequence[str]], *, grace_seconds: float = 15) -> None:
         self._store = store
-        self._command = command
         self._grace_seconds = grace_seconds
-        self._slots = [_Slot(number) for number in range(num_workers)]
+        self._slots = [_Slot(number, command) for number, command in enumerate(commands)]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
@@ -69,7 +68,7 @@ class Supervisor:
                 if slot.process is not None and slot.process.poll() is not None:
                     self._bury(slot)
                 if slot.process is None and time.monotonic() >= slot.start_at and not self._stopping.is_set():
-                    slot.start(self._command)
+                    slot.start()
             if self._stopping.wait(_LOOK_SECONDS):
                 return
 
@@ -91,8 +90,9 @@ class Supervisor:
 class _Slot:
     """The place of one worker: the process that fills it now, and when the next one may."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, command: Sequence[str]) -> None:
         self.number = number
+        self._command = command
         self.process: subprocess.Popen[bytes] | None = None
         self.worker_name = ""
         self.started = 0.0
@@ -100,12 +100,12 @@ class _Slot:
         self.pause = _FIRST_PAUSE_SECONDS / 2
         self._pipe = threading.Lock()
 
-    def start(self, command: Sequence[str]) -> None:
+    def start(self) -> None:
         self.worker_name = f"{os.uname().nodename[:24]}-{os.getpid()}-{self.number}-{time.time_ns():x}"
         self.started = time.monotonic()
         with self._pipe:
             self.process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
-                [*command, "--name", self.worker_name, "--supervised"], stdin=subprocess.PIPE, bufsize=0
+                [*self._command, "--name", self.worker_name, "--supervised"], stdin=subprocess.PIPE, bufsize=0
             )
             assert self.process.stdin is not None
             os.set_blocking(self.process.stdin.fileno(), False)
@@ -121,6 +121,6 @@ class _Slot:
                 self.process.stdin.close()
 
 
-def worker_command() -> list[str]:
-    """The command line of a worker in this very installation."""
-    return [sys.executable, "-m", "mutoscope", "worker"]
+def worker_command(engines: Sequence[str]) -> list[str]:
+    """The command line of a worker in this very installation, for these engines."""
+    return [sys.executable, "-m", "mutoscope", "worker", *(part for name in engines for part in ("--engine", name))]

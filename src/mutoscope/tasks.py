@@ -35,8 +35,16 @@ MAX_SEED = 2**63 - 1
 
 Shape = Literal["16:9", "9:16", "1:1"]
 
-SIZES: dict[Shape, tuple[int, int]] = {"16:9": (1280, 720), "9:16": (720, 1280), "1:1": (960, 960)}
-"""Width and height in pixels of each shape's video (16:9 → 1280×720, ...)."""
+Resolution = Literal["480p", "540p", "720p"]
+
+RESOLUTIONS: tuple[Resolution, ...] = ("480p", "540p", "720p")  # from the smallest
+
+SIZES: dict[Resolution, dict[Shape, tuple[int, int]]] = {
+    "480p": {"16:9": (848, 480), "9:16": (480, 848), "1:1": (640, 640)},
+    "540p": {"16:9": (960, 544), "9:16": (544, 960), "1:1": (720, 720)},
+    "720p": {"16:9": (1280, 720), "9:16": (720, 1280), "1:1": (960, 960)},
+}
+"""Width and height in pixels of a video, by resolution and shape: sizes that SkyReels-V3 was trained with."""
 
 
 class Status(StrEnum):
@@ -65,11 +73,12 @@ class VideoRequest:
     aspect_ratio: Shape = "16:9"
     duration: int = 5
     seed: int = 0
+    resolution: Resolution = "720p"
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of the video in pixels."""
-        return SIZES[self.aspect_ratio]
+        return SIZES[self.resolution][self.aspect_ratio]
 
     @property
     def num_frames(self) -> int:

@@ -10,14 +10,14 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
-from mutoscope import __version__, engines
+from mutoscope import __version__
 from mutoscope.engines import Engine, Frames, Image, Step
 from mutoscope.files import Links, LocalFiles
 from mutoscope.models import MODELS
@@ -54,6 +54,7 @@ class Worker:
     limits: Limits
     scratch: Path
     engine_names: Sequence[str]
+    open_engine: Callable[[str], Engine]
     lease_seconds: float
     stall_seconds: float
     name: str = field(default_factory=lambda: f"{os.uname().nodename[:32]}-{os.getpid()}-{secrets.token_hex(4)}")
@@ -62,7 +63,7 @@ class Worker:
 
     def run(self, idle_seconds: float = 1.0) -> None:
         """Claim and render, one task after another, until `stopping` is set."""
-        loaded: dict[str, Engine] = {name: engines.load(name) for name in self.engine_names}
+        loaded: dict[str, Engine] = {name: self.open_engine(name) for name in self.engine_names}
         self.scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
         log.info("worker is ready", worker=self.name, engines=list(loaded))
         while not self.stopping.is_set():

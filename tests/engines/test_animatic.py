@@ -94,7 +94,7 @@ def test_it_is_called_an_animatic_and_loads_by_that_name() -> None:
 def test_it_yields_the_frames_of_the_shape_in_order_of_progress(shape: Shape) -> None:
     images = [example("coffee")]
     request = request_for("", images, shape, 1, 0)
-    width, height = SIZES[shape]
+    width, height = SIZES["720p"][shape]
     count, progress = 0, -1.0
     for part in Animatic().generate(request, images):
         assert isinstance(part, Step | Frames)
@@ -220,7 +220,7 @@ def test_whole_sides_stay_inside_and_cut_sides_outside_all_along(
     subject = np.zeros((400, 500, 4), np.uint8)
     subject[box.y0 : box.y1, box.x0 : box.x1, 3] = 255
     cutout = Cutout("object", rgb, subject, box, rgb, (), cropped, transparent=False)
-    lens = Lens(*SIZES[shape])
+    lens = Lens(*SIZES["720p"][shape])
     scale = max(lens.width / 500, lens.height / 400)
     wish = Wish(scale, lens.width / 2, lens.height / 2, 20, 20)
     framed = frame(cutout, wish, lens, lay_path(lens, moves, 5, 0))
@@ -298,7 +298,7 @@ def test_a_saucer_is_known_to_be_seen_from_above_and_a_bottle_is_not() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (6, 9), (64, 64), (1200, 40), (40, 1200)])
 def test_pictures_of_any_size_fill_every_shape(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(90, 220, (*size, 3), dtype=np.uint8)
-    for shape in SIZES:
+    for shape in SIZES["720p"]:
         for frame_seen in film("", Image(pixels), shape=shape, keep=(0, 24)):
             edges = (frame_seen[0], frame_seen[-1], frame_seen[:, 0], frame_seen[:, -1])
             assert min(edge.mean() for edge in edges) > 30, "a black bar"

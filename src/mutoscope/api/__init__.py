@@ -21,7 +21,7 @@ from mutoscope.config import Settings
 from mutoscope.estimates import Estimates
 from mutoscope.files import Links, LocalFiles, open_files, read_secret
 from mutoscope.keys import Keys
-from mutoscope.opening import limits_of, open_store
+from mutoscope.opening import engines_offered, limits_of, open_store
 from mutoscope.references import Limits
 from mutoscope.store import Store
 
@@ -38,6 +38,7 @@ class Server:
     commits: GroupCommit
     estimates: Estimates
     limits: Limits
+    engines: tuple[str, ...]  # that tasks are accepted for
     ring: Callable[[], None]  # there may be work for a worker
 
 
@@ -53,6 +54,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         commits=GroupCommit(store),
         estimates=Estimates(store),
         limits=limits_of(settings),
+        engines=engines_offered(settings),
         ring=ring,
     )
 

@@ -28,7 +28,7 @@ from mutoscope.api.callers import ApiError, base_url, bearer, caller, digest_of_
 from mutoscope.api.uploads import keep
 from mutoscope.models import ANIMATIC, MODELS, InputError, Model, ReferenceToVideo, parse_input, shown
 from mutoscope.references import FetchError, open_data_uri
-from mutoscope.tasks import Status, Task, VideoRequest
+from mutoscope.tasks import RESOLUTIONS, Status, Task, VideoRequest
 
 Result = TypeVar("Result")
 
@@ -85,6 +85,9 @@ async def submit(request: Request) -> Response:
         asked = parse_input(model, body)
     except InputError as error:
         raise ApiError(400, str(error), "invalid_parameter") from None
+    largest = server.settings.max_resolution
+    if RESOLUTIONS.index(asked.resolution) > RESOLUTIONS.index(largest):
+        raise ApiError(400, f"resolution is {asked.resolution!r}: here it is {largest} at most.", "invalid_parameter")
     is_held, as_base64 = _flag(body, "enable_sync_mode"), _flag(body, "enable_base64_output")
     if server.estimates.num_queued() >= server.settings.max_queued:
         raise ApiError(429, "The queue is full: try again in a minute.", "queue_full", {"Retry-After": "60"})
@@ -298,11 +301,12 @@ def _model(server: Any, model_id: str) -> Model:
     model = MODELS.get(model_id)
     if model is None:
         raise ApiError(404, f"Unknown model {model_id[:200]!r}. Models here: {', '.join(MODELS)}.", "unknown_model")
-    if model.engine != "animatic" and not server.settings.sandbox:
+    if model.engine not in server.engines and not server.settings.sandbox:
         raise ApiError(
             503,
-            f"{model.id} can't be rendered here: this server has no SkyReels-V3 engine and weights. Use {ANIMATIC} for "
-            "a free animatic of the same shot, or start the server with --sandbox to have animatics in its place.",
+            f"{model.id} can't be rendered here: this server runs no SkyReels-V3. Use {ANIMATIC} for a free animatic "
+            "of the same shot. The operator can add the model (`mutoscope doctor` says what is missing, `mutoscope "
+            "pull` fetches the weights), or start the server with --sandbox to have animatics in its place.",
             "engine_unavailable",
         )
     return model

@@ -1,4 +1,4 @@
-"""What an engine is, and the table of the engines there are.
+"""What an engine is, and the names of those there are.
 
 An engine turns a request and its decoded images into Steps and Frames; it knows nothing of tasks, rows, files, HTTP or
 mp4. It yields and never calls back: whoever drives the generator owns progress, cancel, time-outs and the encoder.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Protocol
 
 import numpy as np
@@ -77,14 +76,5 @@ class Engine(Protocol):
         ...
 
 
-ENGINES: dict[str, tuple[str, str]] = {
-    "animatic": ("mutoscope.engines.animatic", "Animatic"),
-}
-"""Engine name → (module, class); a module is imported when its engine is first loaded."""
-
-
-def load(name: str) -> Engine:
-    """The engine called `name`, its networks ready. Raises KeyError for a name that is not in ENGINES."""
-    module, attribute = ENGINES[name]
-    engine: Engine = getattr(import_module(module), attribute)()
-    return engine
+ENGINES = ("animatic", "skyreels-v3")
+"""The engines there are. `opening.py` opens one; importing this page loads none."""

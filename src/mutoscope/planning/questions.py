@@ -34,7 +34,7 @@ def clip_of(
     guidance: bool = False,
 ) -> Clip:
     """The clip that a shape and a resolution mean, in the model's own size for them. Raises PlanError."""
-    sizes = {str(name): size for name, size in SIZES.items()}
+    sizes = {str(name): size for name, size in SIZES["720p"].items()}
     if shape not in sizes:
         raise PlanError(f"The shape {shape!r} is unknown: it can be {', '.join(sizes)}.")
     found: Resolution | None = next((name for name in get_args(Resolution) if name == resolution.upper()), None)
