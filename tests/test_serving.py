@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
+from mutoscope.client import Client
 from tests.installation import EXAMPLES, Installation
 
 pytestmark = pytest.mark.slow
@@ -116,3 +119,17 @@ def test_a_port_in_use_is_one_sentence(install: Callable[..., Installation]) -> 
     assert done.returncode == 1
     assert "in use" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_client_waits_for_a_server_that_starts_again(install: Callable[..., Installation]) -> None:
+    installation = install(workers=0).start()
+    image = installation.upload(EXAMPLES / "astronaut.jpg")
+    task_id = installation.submit(prompt="static", images=[image])["id"]
+    with contextlib.closing(Client(installation.url, installation.key)) as client:
+        looks = client.wait(task_id)
+        assert next(looks)["status"] == "created"
+        installation.kill_group()
+        starter = threading.Timer(2, installation.start)
+        starter.start()
+        assert next(looks)["status"] == "created"
+        starter.join()

@@ -18,10 +18,15 @@ from mutoscope.config import Settings
 from mutoscope.tasks import TaskError, VideoRequest
 
 _POLL_SECONDS = 0.5
+_PATIENCE_SECONDS = 120  # with a server that can't be reached: it may be starting again, and the task is safe
 
 
 class ClientError(Exception):
     """A request was refused or failed; the message is for the person who made it."""
+
+
+class UnreachableError(ClientError):
+    """The server can't be reached, now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +78,20 @@ class Client:
         return self._call("DELETE", f"/api/v3/predictions/{task_id}")
 
     def wait(self, task_id: str) -> Iterator[dict[str, Any]]:
-        """Yield the prediction again and again until it has ended; the last one is its end. Raises ClientError."""
+        """Yield the prediction again and again until it has ended; the last one is its end. Raises ClientError.
+
+        A server that is gone for a while is waited for.
+        """
+        answered_at = time.monotonic()
         while True:
-            found = self.result(task_id)
+            try:
+                found = self.result(task_id)
+            except UnreachableError as error:
+                if time.monotonic() - answered_at > _PATIENCE_SECONDS:
+                    raise ClientError(f"{error} The task goes on there; its id is {task_id}.") from error
+                time.sleep(_POLL_SECONDS)
+                continue
+            answered_at = time.monotonic()
             yield found
             if found["status"] == "completed":
                 return
@@ -106,7 +122,7 @@ class Client:
             data: dict[str, Any] = {} if refused else body["data"]
             message = str(body["message"]) if refused else ""
         except httpx.HTTPError as error:
-            raise ClientError(f"The server at {self._http.base_url} can't be reached: {error}.") from error
+            raise UnreachableError(f"The server at {self._http.base_url} can't be reached: {error}.") from error
         except (ValueError, TypeError, KeyError):
             raise ClientError(f"What answers at {self._http.base_url} is not a Mutoscope server.") from None
         if refused:
