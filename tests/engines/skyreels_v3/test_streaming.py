@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 
-from mutoscope.engines.skyreels_v3 import sampling
 from mutoscope.engines.skyreels_v3.conditioning import statistics_of
 from mutoscope.engines.skyreels_v3.decoding import decode, to_pixels
 from mutoscope.engines.skyreels_v3.numerics import rotary_angles
@@ -71,10 +70,9 @@ def test_everything_is_yielded_in_order() -> None:
     ]
 
 
-def test_a_step_that_takes_long_can_be_left_at_each_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "_QUIET_SECONDS", 0.0)  # as if every block took more than that
+def test_a_step_that_takes_long_can_be_left_at_each_block() -> None:
     seen = []
-    work = events(negative=[1], text_guidance=2.0)
+    work = events(negative=[1], text_guidance=2.0, quiet_seconds=0.0)
     for event in work:
         if isinstance(event, Working):
             seen.append((event.step, round(event.fraction, 3)))

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel
 
-from mutoscope.engines.skyreels_v3.numerics import FAST, STRICT, Attention, Numerics
+from mutoscope.engines.skyreels_v3.numerics import FAST, STRICT, Attention, Numerics, use
 from mutoscope.engines.skyreels_v3.sampling import schedule
 from mutoscope.engines.skyreels_v3.spec import (
     CLASSES,
@@ -141,10 +141,7 @@ def load(folder: Path, precision: Precision, mode: Mode, device: torch.device) -
     transformer_class: Any = WanTransformer3DModel
     transformer = transformer_class.from_pretrained(folder / "transformer", torch_dtype=dtype, local_files_only=True)
     numerics = STRICT if mode == "strict" else FAST
-    attention = Attention(numerics)
-    for block in transformer.blocks:
-        block.attn1.set_processor(attention)
-        block.attn2.set_processor(attention)
+    attention = use(transformer, numerics)
     transformer = transformer.to(device).eval().requires_grad_(False)
     return Networks(tokenizer, text_encoder, vae, transformer, numerics, attention, device)
 

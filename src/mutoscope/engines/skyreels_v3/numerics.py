@@ -1,8 +1,8 @@
-"""How attention is computed: two sets of roundings for one formula, as processors that diffusers' Wan blocks call.
+"""How a block computes: two sets of roundings for one formula, over the layers of diffusers' Wan blocks.
 
-Knows one attention layer at a time: not the prompt, the schedule or the clip. `STRICT` rounds where the reference does;
-`FAST` skips what costs time and changes no more than rounding. Both take the text's keys and values ready made, since
-they stay the same from step to step.
+Knows one block at a time: not the prompt, the schedule or the clip. `STRICT` rounds where the reference does; `FAST`
+skips what costs time or memory and changes no more than rounding. Both take the text's keys and values ready made,
+since they stay the same from step to step.
 """
 
 from __future__ import annotations
@@ -31,6 +31,12 @@ def round_twice(tokens: Tensor, norm: nn.RMSNorm) -> Tensor:
 
 def round_once(tokens: Tensor, norm: nn.RMSNorm) -> Tensor:
     """The same norm, rounded once at its end (1, tokens, dim)."""
+    if tokens.device.type == "cpu" and tokens.dtype != torch.float32:
+        # torch's own takes twice as long there in bfloat16.
+        eps = norm.eps
+        assert eps is not None
+        wide = tokens.float()
+        return wide.mul_(torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).mul_(norm.weight).to(tokens.dtype)
     rounded: Tensor = norm(tokens)
     return rounded
 
@@ -54,10 +60,11 @@ class Numerics:
     norm: Callable[[Tensor, nn.RMSNorm], Tensor]
     rotate: Callable[[Tensor, Tensor], Tensor]
     angles: torch.dtype
+    is_lean: bool
 
 
-STRICT = Numerics(round_twice, rotate_double, torch.complex128)
-FAST = Numerics(round_once, rotate_single, torch.complex64)
+STRICT = Numerics(round_twice, rotate_double, torch.complex128, is_lean=False)
+FAST = Numerics(round_once, rotate_single, torch.complex64, is_lean=True)
 
 
 def rotary_angles(head_dim: int, grid: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -103,6 +110,9 @@ class Attention:
             key = _split(norm(attn.to_k(hidden_states), attn.norm_k), attn)
             value = _split(attn.to_v(hidden_states), attn)
             query, key = rotate(query, rotary_emb), rotate(key, rotary_emb)
+            if self._numerics.is_lean and query.device.type == "cpu":
+                # torch's attention walks keys and values head by head: a tenth faster where each head is in one piece.
+                key, value = (part.transpose(1, 2).contiguous().transpose(1, 2) for part in (key, value))
         else:
             assert encoder_hidden_states is not None
             key, value = encoder_hidden_states
@@ -119,6 +129,40 @@ def _split(tokens: Tensor, attn: Any) -> Tensor:
     return torch.unflatten(tokens, 2, (attn.heads, -1))  # (1, tokens, heads, head_dim)
 
 
-def layer_norm_modulated(hidden: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """LayerNorm and its modulation in one pass: (1, tokens, dim), shift and scale (1, 1, dim) float32."""
-    return functional.layer_norm(hidden.float(), hidden.shape[-1:], 1 + scale[0, 0], shift[0, 0], eps).to(hidden.dtype)
+class LeanBlock(nn.Module):
+    """A diffusers WanTransformerBlock's layers, with fewer passes over the tokens and no float32 copies of them.
+
+    Norm and modulation are one operation, gate and residual another; 1.6 GB less at a time for a 5 s clip of 720p.
+    """
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = block.norm1, block.norm2, block.norm3
+        self.attn1, self.attn2, self.ffn = block.attn1, block.attn2, block.ffn
+        self.scale_shift_table = block.scale_shift_table
+
+    def forward(self, hidden: Tensor, keys: TextKeys, modulation: Tensor, angles: Tensor) -> Tensor:
+        """As WanTransformerBlock: `hidden` (1, tokens, dim), `modulation` (1, 6, dim)."""
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.scale_shift_table + modulation.float())[0]  # (dim,)
+        seen = self.attn1(_modulated(hidden, self.norm1.eps, shift, scale), None, None, angles)
+        hidden = torch.addcmul(hidden, seen, gate).to(hidden.dtype)
+        hidden = hidden + self.attn2(self.norm2(hidden), keys, None, None)
+        seen = self.ffn(_modulated(hidden, self.norm3.eps, ffn_shift, ffn_scale))
+        return torch.addcmul(hidden, seen, ffn_gate).to(hidden.dtype)
+
+
+def use(network: Any, numerics: Numerics) -> Attention:
+    """Have a WanTransformer3DModel's blocks compute so. Tensors keep their names."""
+    attention = Attention(numerics)
+    for number, block in enumerate(network.blocks):
+        block.attn1.set_processor(attention)
+        block.attn2.set_processor(attention)
+        if numerics.is_lean:
+            network.blocks[number] = LeanBlock(block)
+    return attention
+
+
+def _modulated(hidden: Tensor, eps: float, shift: Tensor, scale: Tensor) -> Tensor:
+    if hidden.device.type == "cpu":  # which takes weights wider than its input
+        return functional.layer_norm(hidden, hidden.shape[-1:], 1 + scale, shift, eps)
+    return functional.layer_norm(hidden.float(), hidden.shape[-1:], 1 + scale, shift, eps).to(hidden.dtype)

@@ -17,7 +17,15 @@ from mutoscope.engines.skyreels_v3 import conditioning, text
 from mutoscope.engines.skyreels_v3.checkpoint import Networks
 from mutoscope.engines.skyreels_v3.conditioning import Posterior
 from mutoscope.engines.skyreels_v3.decoding import decode, to_pixels
-from mutoscope.engines.skyreels_v3.sampling import Conditions, Denoised, LoopRules, Working, denoise, text_keys
+from mutoscope.engines.skyreels_v3.sampling import (
+    QUIET_SECONDS,
+    Conditions,
+    Denoised,
+    LoopRules,
+    Working,
+    denoise,
+    text_keys,
+)
 from mutoscope.engines.skyreels_v3.spec import DEFAULT_STEPS, REFERENCE_SLOTS, check_size, num_latent_frames
 
 
@@ -85,11 +93,13 @@ def render(
     image_guidance: float = 1.0,
     noise_device: torch.device | None = None,
     rules: Rules | None = None,
+    quiet_seconds: float = QUIET_SECONDS,
 ) -> Generator[Event]:
     """Render `num_frames` frames of `size` (width, height) from 1 to 4 pictures, yielding each piece of work when done.
 
-    `prompt` and `negative` are token ids, with the end token; a `negative` turns guidance on. Raises ValueError for
-    sizes and counts that the network can't take.
+    `prompt` and `negative` are token ids, with the end token; a `negative` turns guidance on. A step that takes longer
+    than `quiet_seconds` yields in between, so that it can be left. Raises ValueError for sizes and counts that the
+    network can't take.
     """
     check_size(size)
     if not 1 <= len(pictures) <= REFERENCE_SLOTS:
@@ -127,7 +137,7 @@ def render(
     # 4. Latents.
     conditions = Conditions(references, prompt_keys, negative_keys, text_guidance, image_guidance)
     latents = noise
-    for event in denoise(networks.transformer, noise, conditions, networks.numerics, steps, rules.loop):
+    for event in denoise(networks.transformer, noise, conditions, networks.numerics, steps, rules.loop, quiet_seconds):
         if isinstance(event, Denoised):
             latents = event.latents
         yield event

@@ -19,7 +19,7 @@ from torch import Tensor
 from mutoscope.engines.skyreels_v3.numerics import Attention, Numerics, TextKeys, rotary_angles
 from mutoscope.engines.skyreels_v3.spec import FLOW_SHIFT, REFERENCE_SLOTS, TRAIN_STEPS
 
-_QUIET_SECONDS = 1.0  # a forward pass that takes longer yields between its blocks, about this often
+QUIET_SECONDS = 1.0  # a forward pass that takes longer yields between its blocks, about this often
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,13 @@ class LoopRules:
 
 
 def denoise(
-    network: Any, noise: Tensor, conditions: Conditions, numerics: Numerics, steps: int, rules: LoopRules
+    network: Any,
+    noise: Tensor,
+    conditions: Conditions,
+    numerics: Numerics,
+    steps: int,
+    rules: LoopRules,
+    quiet_seconds: float = QUIET_SECONDS,
 ) -> Generator[Working | Denoised]:
     """Walk from noise (1, 16, frames, h, w) float32 to latents, yielding each step and the progress of long ones."""
     frames = noise.shape[2]
@@ -155,7 +161,7 @@ def denoise(
 
     for step, timestep in enumerate(solver.timesteps):
         predictions = []
-        pace = _Pace(noise.device)
+        pace = _Pace(noise.device, quiet_seconds)
         for number, (seen, text) in enumerate(passes):
             given = rules.arrange(latents, seen).to(precision_of(network))
             work = predict(network, given, timestep.expand(1), text, angles)
@@ -171,10 +177,11 @@ def denoise(
 
 
 class _Pace:
-    """Turns a forward pass's fractions into Working, about once a second, so that a short step yields nothing."""
+    """Turns a forward pass's fractions into Working, every `quiet_seconds`, so that a short step yields nothing."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, quiet_seconds: float) -> None:
         self._device = device
+        self._quiet_seconds = quiet_seconds
         self._last = time.monotonic()
         self._behind: list[Any] = []
 
@@ -188,7 +195,7 @@ class _Pace:
                 found: Tensor = end.value
                 return found
             self._wait()
-            if time.monotonic() - self._last >= _QUIET_SECONDS:
+            if time.monotonic() - self._last >= self._quiet_seconds:
                 self._last = time.monotonic()
                 yield Working(step, (number + fraction) / count)
 
