@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from mutoscope.engines import Frames, Image, Pixels, Step, load
+from mutoscope.config import load_settings
+from mutoscope.engines import Frames, Image, Pixels, Step
 from mutoscope.engines.animatic import Animatic
 from mutoscope.engines.animatic.cutout import Box, Cutout, Edge
 from mutoscope.engines.animatic.direction import Moves
@@ -24,6 +25,7 @@ from mutoscope.engines.animatic.filming.ground import rest_of
 from mutoscope.engines.animatic.filming.lens import Lens, carry
 from mutoscope.engines.animatic.filming.path import lay_path
 from mutoscope.engines.animatic.seeing import see
+from mutoscope.opening import open_engine
 from mutoscope.tasks import SIZES, Shape, VideoRequest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -86,8 +88,8 @@ def similarity(before: Pixels, after: Pixels) -> tuple[float, float, float]:
     return float(np.hypot(found[0, 0], found[1, 0])), float(moved[0]), float(moved[1])
 
 
-def test_it_is_called_an_animatic_and_loads_by_that_name() -> None:
-    assert load("animatic").name == "animatic"
+def test_it_is_called_an_animatic_and_opens_by_that_name() -> None:
+    assert open_engine("animatic", load_settings()).name == "animatic"
 
 
 @pytest.mark.parametrize("shape", ["16:9", "9:16", "1:1"])
