@@ -5,8 +5,8 @@
 
 `denoise` runs both loops in turns in one process and prints medians, their ratio, and the arithmetic done per second
 (and its share of the device's peak, where `--peak-tflops` gives it or the device is known). `film` goes from pictures
-to an mp4, each way in a process of its own, and prints peak memory and the time to the first frame. Runs on CPU and on CUDA.
-On a shared CPU `--threads 1` counts processor time, which other programs disturb less than the clock's.
+to an mp4, each way in a process of its own, and prints peak memory and the time to the first frame. Both run on CPU
+and on CUDA. On a shared CPU `--threads 1` counts processor time, which other programs disturb less than the clock's.
 """
 
 from __future__ import annotations
