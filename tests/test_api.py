@@ -314,7 +314,7 @@ def test_a_completed_prediction(running: Installation, completed: dict[str, Any]
         "prompt": "a cat, slow push in", "images": [image], "aspect_ratio": "1:1", "duration": 5, "seed": 7,
     }  # fmt: skip
     assert len(completed["outputs"]) == 1
-    assert {"inference", "references", "first_frame", "storing"} <= set(completed["timings"])
+    assert {"inference", "references", "first_frame", "rendering", "storing"} <= set(completed["timings"])
 
 
 @pytest.mark.parametrize("version", ["v2", "v3"])

@@ -7,7 +7,9 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +40,9 @@ class Painter:
 
     def __init__(self) -> None:
         self.ended = 0
+
+    def receipt(self) -> dict[str, Any]:
+        return {"paint": "oil"}
 
     def at_frame(self, number: int) -> None:
         """What happens before this frame; nothing, for an engine that works."""
@@ -109,7 +114,10 @@ def test_a_task_becomes_a_video_and_a_poster(worker: Worker) -> None:
     task = find(worker, task_id)
     assert (task.status, task.progress, task.error) == (Status.SUCCEEDED, 1.0, "")
     assert files_of(worker) == [task.poster, task.output]
-    assert {"references", "first_frame", "inference", "storing"} == set(task.timings)
+    assert set(task.timings) == {"references", "mixing paint", "rendering", "storing", "first_frame"}
+    assert task.receipt is not None
+    assert (task.receipt["paint"], task.receipt["seed"], task.receipt["frames"]) == ("oil", 1, 121)
+    assert task.receipt["video_sha256"] == sha256(worker.files.read(task.output or "") or b"").hexdigest()
 
 
 def test_what_the_caller_can_mend_fails_the_task_and_not_the_worker(worker: Worker) -> None:

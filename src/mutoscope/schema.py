@@ -69,6 +69,7 @@ tasks = Table(
     Column("output", Text),
     Column("poster", Text),
     Column("timings", JSON, nullable=False, default=dict),
+    Column("receipt", JSON),
     Index("tasks_by_status", "status", "engine", "seq"),
     Index("tasks_by_key", "key_id", "seq"),
     Index("tasks_by_age", "created_at"),

@@ -154,7 +154,7 @@ class Store:
         }
         result = connection.execute(insert(tasks), row)
         key = result.inserted_primary_key
-        blank = {"started_at": None, "finished_at": None, "output": None, "poster": None}
+        blank = dict.fromkeys(("started_at", "finished_at", "output", "poster", "receipt"))
         return task_from_row({**row, **blank, "seq": key[0] if key else 0})
 
     def caller(self, digest: str) -> str | None:
@@ -234,9 +234,12 @@ class Store:
         """Note how far the work is (0 to 1), and renew the lease."""
         return self._write_held(task, stage=stage, progress=progress, lease_until=self._clock() + self._lease_seconds)
 
-    def succeed(self, task: Task, output: str, poster: str, timings: dict[str, int]) -> Hold:
-        """The video is whole and stored under these keys."""
-        return self._finish(task, Status.SUCCEEDED, output=output, poster=poster, timings=timings, progress=1.0)
+    def succeed(
+        self, task: Task, output: str, poster: str, timings: dict[str, int], receipt: dict[str, Any] | None = None
+    ) -> Hold:
+        """The video is whole and stored under these keys; `receipt` says how it was made."""
+        made = {"output": output, "poster": poster, "timings": timings, "receipt": receipt}
+        return self._finish(task, Status.SUCCEEDED, progress=1.0, **made)
 
     def fail(self, task: Task, message: str, code: int) -> Hold:
         """The task can't be rendered: `message` tells its owner why and what to do."""

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 FPS = 24
 MAX_SEED = 2**63 - 1
@@ -91,7 +91,7 @@ class Task:
     """One request and what has become of it: a row of `tasks`, read. Times are seconds since the epoch, UTC.
 
     `attempt` is the fencing token: each claim counts it up, and a write that names an older one changes nothing.
-    `timings` are milliseconds by stage; `output` and `poster` are keys of files.
+    `timings` are milliseconds by stage; `receipt` says how a video was made; `output` and `poster` are keys of files.
     """
 
     seq: int
@@ -114,6 +114,7 @@ class Task:
     output: str | None
     poster: str | None
     timings: dict[str, int]
+    receipt: dict[str, Any] | None
 
 
 class TaskError(Exception):

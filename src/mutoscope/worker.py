@@ -10,10 +10,12 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -106,46 +108,42 @@ class Worker:
         stem = f"{task.id}-{task.attempt}"
         video, poster = self.scratch / f"{stem}.mp4", self.scratch / f"{stem}.jpg"
         clock = Stopwatch()
+        first_frame_ms = 0
 
         images: list[Image] = []
         arriving = fetch_images(
-            request.images, self.limits, open_upload=self._open_own, longest_side=engine.longest_side
+            request.images, self.limits, open_upload=opener(self.links, self.files), longest_side=engine.longest_side
         )
         for number, image in enumerate(arriving, start=1):
             images.append(image)
             self._step(lease, "fetching references", _FETCH_SHARE * number / len(request.images))
         clock.lap("references")
 
-        for shot in film(engine, request, images, video, poster, metadata_of(request, engine)):
-            progress = _FETCH_SHARE + (1 - _FETCH_SHARE) * shot.progress
-            self._step(lease, shot.stage, progress, is_step=not shot.num_frames)
-            if shot.num_frames and "first_frame" not in clock.laps:
-                clock.laps["first_frame"] = clock.since_start()
-        clock.lap("inference")
+        with closing(film(engine, request, images, video, poster, metadata_of(request, engine))) as shots:
+            for shot in shots:
+                clock.lap(shot.stage.partition(",")[0])
+                if shot.num_frames and not first_frame_ms:
+                    first_frame_ms = clock.since_start()
+                progress = _FETCH_SHARE + (1 - _FETCH_SHARE) * shot.progress
+                self._step(lease, shot.stage, progress, is_step=not shot.num_frames)
+        clock.lap("rendering")
+        receipt = receipt_of(request, engine, images, video)
 
         output, picture = f"outputs/{stem}.mp4", f"outputs/{stem}.jpg"
         self.files.put(picture, poster)
         self.files.put(output, video)
         clock.lap("storing")
-        if self.store.succeed(task, output, picture, clock.laps) is Hold.LOST:
+        timings = {**clock.laps, "first_frame": first_frame_ms}
+        if self.store.succeed(task, output, picture, timings, receipt) is Hold.LOST:
             self.files.delete(output)
             self.files.delete(picture)
             raise LeaseLost
-        log.info("task succeeded", task=task.id, attempt=task.attempt, **clock.laps)
+        log.info("task succeeded", task=task.id, attempt=task.attempt, **timings)
 
     def _step(self, lease: Lease, stage: str, progress: float, is_step: bool = True) -> None:
         if self.stopping.is_set():
             raise Stopped
         lease.advance(stage, progress, is_step)
-
-    def _open_own(self, url: str) -> bytes | None:
-        key = url.removeprefix("file:") if url.startswith("file:") else self.links.key_of(url)
-        if key is None:
-            return None
-        data = self.files.read(key)
-        if data is None:
-            raise FetchError("this upload is gone; uploads are kept for some days, so send it again")
-        return data
 
     def _clear_former_attempts(self, task: Task) -> None:
         """Remove what earlier attempts left: they are fenced off, so nobody else will."""
@@ -203,19 +201,38 @@ class Lease:
 
 
 class Stopwatch:
-    """Milliseconds from lap to lap."""
+    """Milliseconds by lap; laps of one name add up."""
 
     def __init__(self) -> None:
-        self.laps: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
         self._start = self._last = time.monotonic()
 
     def lap(self, name: str) -> None:
         now = time.monotonic()
-        self.laps[name] = round((now - self._last) * 1000)
+        self._seconds[name] = self._seconds.get(name, 0.0) + now - self._last
         self._last = now
+
+    @property
+    def laps(self) -> dict[str, int]:
+        return {name: round(seconds * 1000) for name, seconds in self._seconds.items()}
 
     def since_start(self) -> int:
         return round((time.monotonic() - self._start) * 1000)
+
+
+def opener(links: Links, files: LocalFiles) -> Callable[[str], bytes | None]:
+    """What reads a reference that is a file of our own: one kept with its task, or a signed link of ours."""
+
+    def open_own(reference: str) -> bytes | None:
+        key = reference.removeprefix("file:") if reference.startswith("file:") else links.key_of(reference)
+        if key is None:
+            return None
+        data = files.read(key)
+        if data is None:
+            raise FetchError("this upload is gone; uploads are kept for some days, so send it again")
+        return data
+
+    return open_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +251,7 @@ def film(
     video: Path,
     poster: Path,
     metadata: Mapping[str, str],
-) -> Iterator[Shot]:
+) -> Generator[Shot, None, None]:
     """Drive an engine into an mp4 and a poster, telling of each step. Closing it early leaves the files unfinished."""
     poster_at = request.num_frames // 3  # past the first frames, which say least, and before the end, which says all
     work = engine.generate(request, images)
@@ -267,6 +284,23 @@ def metadata_of(request: VideoRequest, engine: Engine) -> dict[str, str]:
         "seed": str(request.seed),
         "software": f"Mutoscope {__version__}",
         "comment": f"Made by Mutoscope {__version__} with the engine {engine.name}",
+    }
+
+
+def receipt_of(request: VideoRequest, engine: Engine, images: Sequence[Image], video: Path) -> dict[str, Any]:
+    """How a video was made, and digests to tell by whether it was made again: of each decoded image, and of the mp4."""
+    width, height = request.size
+    return {
+        "engine": engine.name,
+        "engine_version": engine.version,
+        "mutoscope": __version__,
+        "seed": request.seed,
+        "width": width,
+        "height": height,
+        "frames": request.num_frames,
+        **engine.receipt(),
+        "images_sha256": [sha256(image.pixels.tobytes()).hexdigest() for image in images],
+        "video_sha256": sha256(video.read_bytes()).hexdigest(),
     }
 
 

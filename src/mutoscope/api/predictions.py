@@ -150,6 +150,17 @@ def delete(request: Request, task_id: str, key_id: Annotated[str, Depends(caller
     return wavespeed.success(show(request, task))
 
 
+@router.get("/api/v3/predictions/{task_id}/receipt")
+def receipt(request: Request, task_id: str, key_id: Annotated[str, Depends(caller)]) -> Response:
+    """How a finished video was made: engine, weights, libraries, seed, sizes, timings, digests."""
+    task = request.app.state.server.store.get(key_id, task_id)
+    if task is None:
+        raise _unknown_task()
+    if task.receipt is None:
+        raise ApiError(404, "This task has no receipt: only a finished video has one.", "no_receipt")
+    return wavespeed.success({**task.receipt, "timings": task.timings})
+
+
 for prefix in ("/api/v3", "/api/v2"):
     router.add_api_route(
         prefix + "/predictions/{task_id}", delete, methods=["DELETE"], include_in_schema=prefix == "/api/v3"

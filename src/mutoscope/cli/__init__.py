@@ -30,7 +30,16 @@ app = typer.Typer(
 app.add_typer(keeping.keys_app, name="keys")
 app.add_typer(keeping.tasks_app, name="tasks")
 
-for command in (making.serve, making.worker, making.render, making.models, model.pull, model.plan, keeping.doctor):
+for command in (
+    making.serve,
+    making.worker,
+    making.render,
+    making.models,
+    model.pull,
+    model.plan,
+    keeping.doctor,
+    keeping.replay,
+):
     app.command()(command)
 
 

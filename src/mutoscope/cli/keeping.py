@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mutoscope.cli.terminal import CommandError, err, out
+from mutoscope.cli.terminal import CommandError, err, out, show_progress
 from mutoscope.config import load_settings
 
 if TYPE_CHECKING:  # the database would make `--help` slow
@@ -100,10 +103,33 @@ def show_task(task_id: Annotated[str, typer.Argument(help="The task's id.")]) ->
         "started": _moment(task.started_at),
         "finished": _moment(task.finished_at),
         "timings": ", ".join(f"{stage} {ms} ms" for stage, ms in task.timings.items()),
+        "receipt": json.dumps(task.receipt) if task.receipt else "",
     }
     for name, value in rows.items():
         if value:
             print(f"{name:<9} {_printable(value)}")
+
+
+def replay(
+    task_id: Annotated[str, typer.Argument(help="The task's id.")],
+    keep: Annotated[Path | None, typer.Option("-o", "--output", help="Keep the new video here.")] = None,
+) -> None:
+    """Render a finished task again, and tell whether the very same video comes out."""
+    from mutoscope.replay import Replay
+
+    task = _store().find(task_id)
+    if task is None:
+        raise CommandError(f"There is no task {task_id}.")
+    with TemporaryDirectory(prefix="mutoscope-") as folder:
+        again = Replay(load_settings(), task, Path(folder))
+        show_progress(again.run())
+        if keep:
+            shutil.copyfile(again.video, keep)
+    if again.is_same:
+        out.print("The same video, byte for byte.")
+        return
+    reasons = again.reasons()
+    raise CommandError(f"Another video: {', '.join(reasons) if reasons else 'and nothing known explains it'}.")
 
 
 @tasks_app.command("cancel")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mutoscope.cli.terminal import CommandError, err, out
+from mutoscope.cli.terminal import CommandError, err, out, show_progress
 from mutoscope.config import load_settings
 from mutoscope.models import ANIMATIC, MODELS
 
@@ -87,21 +85,11 @@ def render(
     if server and not key:
         raise CommandError("--server needs a key: give --key, or set MUTOSCOPE_API_KEY.", 2)
     started = time.monotonic()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=err, transient=True) as bar, ExitStack() as leaving:
-        line = bar.add_task("starting", total=1.0)
-        if server:
-            client = leaving.enter_context(Client(server, key))
-            steps = render_there(client, here[engine], request, request.seed, output)
-        else:
-            steps = render_here(load_settings(), engine, request, output)
-        for step in steps:
-            bar.update(line, description=step.stage, completed=step.progress)
+    if server:
+        with Client(server, key) as client:
+            show_progress(render_there(client, here[engine], request, request.seed, output))
+    else:
+        show_progress(render_here(load_settings(), engine, request, output))
     size = output.stat().st_size / 2**20
     err.print(
         f"{request.duration} s of {request.aspect_ratio} video by the {engine} engine, seed {request.seed}, "

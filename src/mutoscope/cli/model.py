@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mutoscope.cli.terminal import CommandError, err, out
+from mutoscope.cli.terminal import CommandError, err, out, show_progress
 from mutoscope.config import load_settings
 
 
@@ -35,16 +34,7 @@ def pull(
             err.print(weights.LICENCE_NOTICE, weights.LICENCE.url, sep="\n", highlight=False)
             accept_licence = typer.confirm("Do you accept it?", err=True)
         steps = weights.pull(weights.open_source(source), folder, licence_accepted=accept_licence)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=err, transient=True) as bar:
-        line = bar.add_task("starting", total=1.0)
-        for step in steps:
-            bar.update(line, description=step.stage, completed=step.progress)
+    show_progress(steps)
     err.print("The weights are whole." if check else "The weights are ready to serve.", highlight=False)
     print(folder)
 

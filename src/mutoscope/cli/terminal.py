@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol
+
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 out = Console()
 err = Console(stderr=True)
+
+
+class Step(Protocol):
+    """Anything that tells where work stands: a stage in words, and 0 to 1."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def progress(self) -> float: ...
+
+
+def show_progress(steps: Iterable[Step]) -> None:
+    """Drive work to its end, a bar on stderr following it."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        line = bar.add_task("starting", total=1.0)
+        for step in steps:
+            bar.update(line, description=step.stage, completed=step.progress)
 
 
 class CommandError(Exception):

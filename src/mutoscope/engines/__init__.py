@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,8 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A piece of work is done: `stage` in a word a person understands, `progress` of the whole, 0 to 1."""
+    """A piece of work is done: `stage` is what it was, in words a person understands, and where it was one of several
+    of a kind, a comma and which; `progress` is of the whole, 0 to 1."""
 
     stage: str
     progress: float
@@ -66,6 +67,10 @@ class Engine(Protocol):
     name: str
     version: str
     longest_side: int | None
+
+    def receipt(self) -> dict[str, Any]:
+        """What another machine would need to render the same again: weights, precision, steps, libraries, device."""
+        ...
 
     def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
         """Yield Steps and, in all, exactly `request.num_frames` frames of `request.size`.

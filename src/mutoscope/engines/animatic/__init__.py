@@ -8,13 +8,15 @@ it, and it never claims to be anything but an animatic.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
 
 from mutoscope.engines import Frames, Image, Step
 from mutoscope.engines.animatic.direction import read_direction
 from mutoscope.engines.animatic.filming.composition import compose
 from mutoscope.engines.animatic.filming.edit import Edit
 from mutoscope.engines.animatic.filming.lens import Lens
-from mutoscope.engines.animatic.seeing import see
+from mutoscope.engines.animatic.seeing import saliency_weights, see
 from mutoscope.tasks import FPS, VideoRequest
 
 _SEEING = 0.12  # of the whole work, for progress
@@ -28,18 +30,24 @@ class Animatic:
     version = "1"
     longest_side: int | None = 2304
 
+    def receipt(self) -> dict[str, Any]:
+        """The libraries whose arithmetic the frames depend on, and whether saliency helped to see."""
+        return {
+            "libraries": {name: version(name) for name in ("opencv-python-headless", "numpy")},
+            "saliency": saliency_weights() is not None,
+        }
+
     def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
         """Frames that depend on nothing but the prompt, the seed, the size, the duration and the images."""
         cutouts = []
         for number, image in enumerate(images, 1):
-            yield Step(f"Looking at reference {number}", _SEEING * (number - 1) / len(images))
             cutouts.append(see(image))
-        yield Step("Composing", _SEEING)
+            yield Step("looking at the references", _SEEING * number / len(images))
         count = request.num_frames
         direction = read_direction(request.prompt)
         shots = compose(cutouts, direction, Lens(*request.size), count / FPS, request.seed)
         del cutouts
-        yield Step("Filming", _SEEING + _COMPOSING)
+        yield Step("composing", _SEEING + _COMPOSING)
         done = 0
         frames = Edit(shots, count, direction.join).frames()
         try:

@@ -7,6 +7,8 @@ and below. Knows nothing of tasks, rows or files.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
 
 import torch
 
@@ -15,7 +17,7 @@ from mutoscope.engines import Frames, Image, Step
 from mutoscope.engines.skyreels_v3 import checkpoint, text
 from mutoscope.engines.skyreels_v3.checkpoint import Networks
 from mutoscope.engines.skyreels_v3.pipeline import Decoded, Embedded, Referenced, render
-from mutoscope.engines.skyreels_v3.sampling import Denoised, Working
+from mutoscope.engines.skyreels_v3.sampling import Denoised, Working, noise_levels
 from mutoscope.engines.skyreels_v3.spec import REFERENCE_SLOTS, Options, num_latent_frames
 from mutoscope.tasks import InvalidRequestError, VideoRequest
 
@@ -40,6 +42,23 @@ class SkyreelsV3:
         self.version = f"{__version__} {digest[:16]} {options.mode} {options.precision}"
         self.device = torch.device(options.device or _best_device())
         self._networks: Networks | None = None
+
+    def receipt(self) -> dict[str, Any]:
+        """The checkpoint's fingerprint, the options, the schedule, the device and the libraries."""
+        options = self.options
+        return {
+            "checkpoint_sha256": checkpoint.fingerprint(options.checkpoint),
+            "mode": options.mode,
+            "precision": options.precision,
+            "steps": options.steps,
+            "sigmas": [round(float(level), 8) for level in noise_levels(options.steps)],
+            "text_guidance": options.text_guidance,
+            "image_guidance": options.image_guidance,
+            "negative_prompt": options.negative_prompt,
+            "noise": "device" if options.noise_on_device else "cpu",
+            "device": str(self.device),
+            "libraries": {name: version(name) for name in ("torch", "diffusers", "transformers", "tokenizers")},
+        }
 
     def load(self) -> Iterator[Step]:
         """Load the networks, yielding what is about to be loaded; yields nothing when they are there."""
