@@ -14,7 +14,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from mutoscope.config import Settings
+from mutoscope.config import Settings, SettingsError
 from mutoscope.files import Links, open_files, read_secret
 from mutoscope.housekeeping import Housekeeper
 from mutoscope.opening import engines_offered, limits_of, open_engine, open_store
@@ -120,6 +120,8 @@ def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), 
         threading.Thread(target=_listen, args=(worker,), name="lifeline", daemon=True).start()
     try:
         worker.run()
+    except SettingsError:
+        raise
     except Exception:
         log.exception("unexpected error: the task was given back, and this worker ends")
         sys.exit(70)

@@ -99,6 +99,7 @@ def prediction(
             "aspect_ratio": request.aspect_ratio,
             "duration": request.duration,
             "seed": request.seed,
+            "resolution": request.resolution,
         },
     }
     if task.error_code:
