@@ -90,7 +90,7 @@ class Crew:
         context = multiprocessing.get_context("spawn")
         self._orders: list[Connection] = []
         self._reports: list[Connection] = []
-        self._processes: list[Any] = []
+        self.processes: list[Any] = []
         for rank in range(1, size):
             orders, self_orders = context.Pipe(duplex=False)
             self_reports, reports = context.Pipe(duplex=False)
@@ -102,12 +102,12 @@ class Crew:
             reports.close()
             self._orders.append(self_orders)
             self._reports.append(self_reports)
-            self._processes.append(process)
+            self.processes.append(process)
 
     def join(self, networks: Networks) -> None:
         """Wait until every rank is ready. The networks' self-attention is shared from then on. Raises RankFailed."""
         try:
-            for rank, (report, process) in enumerate(zip(self._reports, self._processes, strict=True), start=1):
+            for rank, (report, process) in enumerate(zip(self._reports, self.processes, strict=True), start=1):
                 if not wait([report, process.sentinel], _LOAD_SECONDS):
                     raise RankFailed(f"{self._name(rank)} did not start within {_LOAD_SECONDS:.0f} s.")
                 if found := _read(report):
@@ -179,9 +179,9 @@ class Crew:
             connection.close()  # which ends the others, where they listen
         if not self._has_failed.is_set() and not self._is_under_way:
             wait_until = time.monotonic() + _LEAVE_SECONDS
-            for process in self._processes:
+            for process in self.processes:
                 process.join(max(0.0, wait_until - time.monotonic()))
-        for process in self._processes:
+        for process in self.processes:
             process.kill()
             process.join()
         if self._watcher is not None:
@@ -243,7 +243,7 @@ class Crew:
         rank = ranks[failed[0]]
         self._failure = f"{self._name(rank)} failed: {_read(failed[0])}."
         self._has_failed.set()
-        for process in self._processes:  # which frees this one from a trade with them
+        for process in self.processes:  # which frees this one from a trade with them
             process.kill()
         group = dist.group.WORLD
         if group is not None and dist.get_backend() != "gloo":
