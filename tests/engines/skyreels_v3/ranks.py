@@ -28,6 +28,18 @@ def fail(rank: int) -> Networks:
     raise MemoryError("no room for the transformer")
 
 
+def build_faulty(rank: int) -> Networks:
+    """Networks of which the others' second block runs out of memory."""
+    found = build(rank)
+    if rank:
+
+        def run_out(*_: object) -> None:
+            raise MemoryError("no room for the second block")
+
+        found.transformer.blocks[1].register_forward_pre_hook(run_out)
+    return found
+
+
 def finish(work: Generator[float, None, Tensor]) -> Tensor:
     while True:
         try:

@@ -19,7 +19,7 @@ from mutoscope.engines.skyreels_v3.crew import Crew, RankFailed
 from mutoscope.engines.skyreels_v3.sampling import predict
 
 from .golden import apart, networks
-from .ranks import SHAPES, build, fail, finish, inputs
+from .ranks import SHAPES, build, build_faulty, fail, finish, inputs
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +68,17 @@ def test_what_goes_wrong_on_either_side_ends_the_crew() -> None:
         assert time.monotonic() - start < 10
         assert together.is_over
         assert not [pid for pid in followers if psutil.pid_exists(pid)]
+
+
+def test_a_rank_that_fails_says_why_and_ends_the_crew() -> None:
+    with Crew(2, build_faulty) as together:
+        leader = build(0)
+        together.join(leader)
+        start = time.monotonic()
+        with pytest.raises(RankFailed, match=r"GPU 2 of the 2 .* failed: MemoryError: no room for the second block"):
+            finish(together.predict(leader.transformer, *inputs(leader, SHAPES[0])))
+        assert time.monotonic() - start < 10
+        assert not [process for process in together.processes if psutil.pid_exists(process.pid)]
 
 
 def test_a_rank_that_can_t_load_says_why() -> None:

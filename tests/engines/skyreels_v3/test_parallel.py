@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,11 +16,12 @@ from mutoscope.engines.skyreels_v3.checkpoint import Networks
 from mutoscope.engines.skyreels_v3.crew import Crew
 from mutoscope.engines.skyreels_v3.decoding import decode
 from mutoscope.engines.skyreels_v3.parallel import Shares
+from mutoscope.engines.skyreels_v3.pipeline import Decoded, Rules, render
 from mutoscope.engines.skyreels_v3.relay import share
-from mutoscope.engines.skyreels_v3.sampling import predict
+from mutoscope.engines.skyreels_v3.sampling import Denoised, LoopRules, predict
 from mutoscope.engines.skyreels_v3.spec import BUCKETS, REFERENCE_SLOTS
 
-from .golden import CHECKPOINT, apart, networks, tensors
+from .golden import CHECKPOINT, apart, networks, picture, tensors
 from .ranks import SHAPES, build, finish, inputs
 
 
@@ -104,6 +106,40 @@ def test_frames_decoded_in_a_relay_are_the_same_bytes(crew: tuple[Crew, Networks
         work.close()
     few = latents[:, :, :2]  # fewer than there are ranks
     assert [frames.numpy().tobytes() for frames in together.decode(leader.vae, few)] == expected[:2]
+
+
+def events(found: Networks, rules: Rules | None = None) -> Iterator[Any]:
+    """A video of 9 frames, 3 × 5 tokens each, with guidance: three passes a step."""
+    return render(
+        found,
+        [263, 276, 1],
+        [picture("refs/blobs_64x64_0.png")],
+        (80, 48),
+        9,
+        3,
+        steps=3,
+        negative=[1],
+        text_guidance=2.0,
+        image_guidance=1.5,
+        rules=rules,
+        quiet_seconds=0.0,
+    )
+
+
+def test_a_whole_video_together_is_the_one_made_alone(crew: tuple[Crew, Networks]) -> None:
+    together, leader = crew
+    rules = Rules(loop=LoopRules(predict=together.predict), decode=together.decode)
+    expected = list(events(networks("fast", "float32")))
+    for leave_after in (None, 1, 5, 6, 20, len(expected) - 2, None):  # in text, a pass, between passes, frames
+        work = events(leader, rules)
+        found = list(itertools.islice(work, leave_after))
+        work.close()  # type: ignore[attr-defined]
+        assert [type(event) for event in found] == [type(event) for event in expected[:leave_after]]
+        for event, other in zip(found, expected, strict=False):
+            if isinstance(event, Denoised):
+                assert apart(event.latents, other.latents) <= 1e-5
+            if isinstance(event, Decoded):
+                assert np.abs(event.pixels.astype(int) - other.pixels).max() <= 1
 
 
 def test_layers_are_shared_out_as_evenly_as_can_be() -> None:

@@ -133,7 +133,7 @@ def test_offloading_changes_no_bit(mode: Mode, precision: Precision, placement: 
 @pytest.mark.filterwarnings("ignore")  # of torchao's own imports
 @pytest.mark.parametrize(("placement", "limit"), [("int8 weights", 0.02), ("fp8 weights", 0.05)])
 def test_rounded_weights_stay_near(placement: Placement, limit: float) -> None:
-    """Limits for the tiny network, whose weights are random; measured: 0.8 % and 2.6 % of the velocity."""
+    """Limits for the tiny network, whose weights are random; measured: 1.3 % and 3.7 % of the velocity."""
     before = networks("fast", "bfloat16")
     placed = apply_placement(fresh("fast", "bfloat16"), placement, CPU)
     embeddings, velocity = whole(placed)

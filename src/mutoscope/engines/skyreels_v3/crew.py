@@ -321,6 +321,8 @@ def _store(size: int, port: int, is_master: bool) -> Any:
 
 
 def _init_group(store: Any, rank: int, size: int, device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.set_device_index(device.index or 0)
     dist.init_process_group(
         dist.get_default_backend_for_device(device),
         store=store,

@@ -75,6 +75,7 @@ class Rules:
     sample: Callable[[Posterior, Tensor], Tensor] = conditioning.sample
     normalise: Callable[[Any, Tensor], Tensor] = conditioning.normalise
     loop: LoopRules = field(default_factory=LoopRules)
+    decode: Callable[[Any, Tensor], Generator[Tensor]] = decode
 
 
 @torch.inference_mode()
@@ -144,5 +145,5 @@ def render(
     del conditions, references, prompt_keys, negative_keys, noise, event
 
     # 5. Frames.
-    for index, decoded in enumerate(decode(networks.vae, latents)):
+    for index, decoded in enumerate(rules.decode(networks.vae, latents)):
         yield Decoded(index, to_pixels(decoded))

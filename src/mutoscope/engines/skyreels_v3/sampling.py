@@ -133,6 +133,7 @@ class LoopRules:
 
     schedule: Callable[[int, torch.device], Any] = schedule
     arrange: Callable[[Tensor, Sequence[Tensor]], Tensor] = append_references
+    predict: Callable[..., Generator[float, None, Tensor]] = predict
     video_part: Callable[[Tensor, int], Tensor] = first_frames
     guide: Callable[[Tensor, Tensor, Tensor, float, float], Tensor] = guide
 
@@ -164,7 +165,7 @@ def denoise(
         pace = _Pace(noise.device, quiet_seconds)
         for number, (seen, text) in enumerate(passes):
             given = rules.arrange(latents, seen).to(precision_of(network))
-            work = predict(network, given, timestep.expand(1), text, angles)
+            work = rules.predict(network, given, timestep.expand(1), text, angles)
             velocity = yield from pace.keep(work, step, number, len(passes))
             predictions.append(rules.video_part(velocity, frames))
         prediction = predictions[0]
