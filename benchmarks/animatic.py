@@ -36,18 +36,16 @@ def measure(prompt: str, images: list[Image], shape: str, duration: int) -> dict
     engine = Animatic()
     spent: dict[str, float] = defaultdict(float)
     begun = last = time.perf_counter()
-    stage = "seeing"
+    named = {"looking at the references": "seeing", "composing": "composing"}
     with tempfile.TemporaryDirectory() as folder, Mp4Writer(Path(folder) / "video.mp4", request.size, {}) as writer:
         for part in engine.generate(request, images):
             now = time.perf_counter()
-            spent[stage] += now - last
+            spent["waiting" if isinstance(part, Frames) else named[part.stage]] += now - last
             last = now
             if isinstance(part, Frames):
                 writer.add(part.pixels)
                 last = time.perf_counter()
                 spent["encoding"] += last - now
-            else:
-                stage = {"Composing": "composing", "Filming": "waiting"}.get(part.stage, "seeing")
     spent["all"] = time.perf_counter() - begun
     return spent
 

@@ -23,18 +23,17 @@ def test_each_stage_of_a_case(case: dict, mode: Mode) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("mode", ["strict", "fast"])
-def test_the_whole_entry_point_at_480p(mode: Mode) -> None:
+def test_the_whole_entry_point_at_480p() -> None:  # minutes: so in the one mode that has bytes to be held against
     entry = MANIFEST["entry_case"]
     first = picture(entry["refs"][0])
     assert bucket(first.shape[1], first.shape[0], entry["resolution"]) == (entry["width"], entry["height"])
     torch.set_num_threads(MANIFEST["environment"]["threads"])  # at this size it decides how convolutions are split
     try:
-        frames = np.concatenate(record(networks(mode, "bfloat16"), entry).frames)
+        frames = np.concatenate(record(networks("strict", "bfloat16"), entry).frames)
     finally:
         torch.set_num_threads(1)
     assert list(frames.shape) == entry["frames_shape"]
-    if mode == "strict" and is_exact_here():
+    if is_exact_here():
         assert hashlib.sha256(frames.tobytes()).hexdigest() == entry["frames_sha256"]
     golden = load_file(GOLDEN / entry["file"])
     middle = frames[[0, 12, 24], 848 // 2 - 48 : 848 // 2 + 48, 480 // 2 - 48 : 480 // 2 + 48]
