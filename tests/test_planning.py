@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mutoscope.engines.skyreels_v3.cost import TEXT_ENCODER, TRANSFORMER, VAE, cost_of
+from mutoscope.engines.skyreels_v3.memory import PLACEMENTS, footprint, weight_bytes
 from mutoscope.planning import COUNTS, GPUS, Clip, Load, plan
 from mutoscope.planning.chart import draw
-from mutoscope.planning.cost import TEXT_ENCODER, TRANSFORMER, VAE, cost_of
 from mutoscope.planning.fleet import Fleet, Service, estimate_wait, poisson, simulate, size, waits
 from mutoscope.planning.gpus import find
-from mutoscope.planning.memory import PLACEMENTS, footprint, weight_bytes
 from mutoscope.planning.prediction import predict
 from mutoscope.planning.questions import PlanError, clip_of, gpus_of, mix_of, numbers_in
 from mutoscope.planning.report import as_json, report

@@ -1,6 +1,6 @@
 """`mutoscope plan`: what a clip takes, on which GPUs, for how much; and how many a load needs. Without torch.
 
-Puts together what its parts know: `cost` counts, `memory` fits, `gpus` lists, `prediction` times, `fleet` queues,
+Puts together what its parts know: the model's `cost` and `memory` count and fit, `gpus` lists, `prediction` times, `fleet` queues,
 `traffic` adds up. Nothing here prints or draws: that is for `report` and `chart`.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mutoscope.planning.cost import Clip, Cost, cost_of
+from mutoscope.engines.skyreels_v3.cost import Clip, Cost, cost_of
 from mutoscope.planning.fleet import Fleet, Service, size
 from mutoscope.planning.gpus import GPUS, Gpu
 from mutoscope.planning.prediction import COUNTS, Prediction, predict

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mutoscope.engines.skyreels_v3.memory import Footprint
 from mutoscope.planning import FleetPlan, Load, Plan
-from mutoscope.planning.memory import Footprint
 from mutoscope.planning.prediction import Prediction
 
 Colour = tuple[int, int, int]

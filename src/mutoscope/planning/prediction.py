@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mutoscope.planning.cost import TRANSFORMER, Clip, cost_of
+from mutoscope.engines.skyreels_v3.cost import TRANSFORMER, Clip, cost_of
+from mutoscope.engines.skyreels_v3.memory import PLACEMENTS, Footprint, Placement, footprint, weight_bytes
 from mutoscope.planning.gpus import Gpu
-from mutoscope.planning.memory import PLACEMENTS, Footprint, Placement, footprint, weight_bytes
 
 COUNTS = (1, 2, 4, 8)
 """GPUs that may share a clip: divisors of the 40 heads."""

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from mutoscope.engines.skyreels_v3.cost import Clip
 from mutoscope.engines.skyreels_v3.spec import DEFAULT_STEPS, REFERENCE_SLOTS, Resolution, bucket
-from mutoscope.planning.cost import Clip
 from mutoscope.planning.gpus import GPUS, Gpu, find
 from mutoscope.tasks import SIZES
 

@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mutoscope.engines.skyreels_v3.memory import WHAT, weight_bytes
 from mutoscope.planning import FleetPlan, Load, Plan
-from mutoscope.planning.memory import WHAT, weight_bytes
 from mutoscope.planning.prediction import Prediction
 
 Row = TypeVar("Row")

@@ -11,13 +11,13 @@ from torch import nn
 
 from mutoscope.engines.skyreels_v3.attention import BACKENDS, PACKAGES, choose
 from mutoscope.engines.skyreels_v3.checkpoint import Networks
+from mutoscope.engines.skyreels_v3.cost import Clip
+from mutoscope.engines.skyreels_v3.memory import PLACEMENTS, Placement, footprint
 from mutoscope.engines.skyreels_v3.offload import Visitors, apply_placement
 from mutoscope.engines.skyreels_v3.placement import EXACT, PlacementError, next_placement, plan_of, plan_placement
 from mutoscope.engines.skyreels_v3.sampling import predict, text_keys
 from mutoscope.engines.skyreels_v3.spec import Mode, Precision
 from mutoscope.engines.skyreels_v3.text import embed
-from mutoscope.planning.cost import Clip
-from mutoscope.planning.memory import PLACEMENTS, Placement, footprint
 
 from .golden import apart, networks
 from .ranks import SHAPES, finish, inputs

@@ -9,4 +9,15 @@ sampling.py      schedule, forward pass, guidance, and the loop over them → la
 decoding.py      latents → frames, one latent frame at a time
 pipeline.py      all of it in order, as events
 engine.py        the engine of the contract: events → Steps and Frames
+
+And what a machine needs for it:
+
+cost.py          operations, in closed form (no torch)
+memory.py        bytes, by what is kept on the device (no torch)
+placement.py     which part lies where, planned before anything is loaded (no torch)
+offload.py       a placement, carried out
+attention.py     the attention kernel for a device (no torch)
+parallel.py      one pass over several devices: Ulysses
+relay.py         one decode over several devices, in time order
+crew.py          the processes of several devices, from start to end
 """

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mutoscope.engines.skyreels_v3.checkpoint import Networks
-from mutoscope.planning.memory import Placement
+from mutoscope.engines.skyreels_v3.memory import Placement
 
 
 def apply_placement(networks: Networks, placement: Placement, device: torch.device) -> Networks:

@@ -1,6 +1,6 @@
 """Which part of the model lies where while a clip is rendered: planned from bytes, before anything is loaded.
 
-Bytes are those of `planning.memory`, for the published network. Imports no torch and knows no device, only how much is
+Bytes are those of `memory.py`, for the published network. Imports no torch and knows no device, only how much is
 free on it; `offload.py` carries a plan out.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mutoscope.planning.cost import Clip
-from mutoscope.planning.memory import PLACEMENTS, WHAT, Placement, footprint, weight_bytes
+from mutoscope.engines.skyreels_v3.cost import Clip
+from mutoscope.engines.skyreels_v3.memory import PLACEMENTS, WHAT, Placement, footprint, weight_bytes
 
 EXACT: frozenset[Placement] = frozenset({"resident", "text offloaded", "blocks offloaded"})
 """Placements that give the same numbers; the others round the weights."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mutoscope.planning.cost import TEXT_ENCODER, TRANSFORMER, VAE, Clip
+from mutoscope.engines.skyreels_v3.cost import TEXT_ENCODER, TRANSFORMER, VAE, Clip
 
 Placement = Literal["resident", "text offloaded", "blocks offloaded", "int8 weights", "fp8 weights"]
 
