@@ -1,7 +1,7 @@
 """`mutoscope plan`: what a clip takes, on which GPUs, for how much; and how many a load needs. Without torch.
 
-Puts together what its parts know: the model's `cost` and `memory` count and fit, `gpus` lists, `prediction` times, `fleet` queues,
-`traffic` adds up. Nothing here prints or draws: that is for `report` and `chart`.
+Puts together what its parts know: the model's `cost` and `memory` count and fit, `gpus` lists, `prediction` times,
+`fleet` queues, `traffic` adds up. Nothing here prints or draws: that is for `report` and `chart`.
 """
 
 from __future__ import annotations
