@@ -73,6 +73,11 @@ class Settings(BaseSettings):
     skyreels_noise_on_device: bool = Field(
         False, description="Draw noise on the device: the reference's video for a seed, but another on another device."
     )
+    skyreels_gpus: int = Field(1, ge=1, le=8, description="GPUs of this machine that render one video together.")
+    skyreels_placement: Literal["", "resident", "text offloaded", "blocks offloaded", "int8 weights", "fp8 weights"] = (
+        Field("", description="Where the weights lie; empty: the first of these that fits.")
+    )
+    skyreels_attention: str = Field("", description="diffusers' attention back end; empty: the fastest exact one.")
     skyreels_steps: int = Field(8, ge=1, le=50, description="Denoising steps; the model was made for 8.")
     skyreels_text_guidance: float = Field(1.0, ge=1, description="Guidance by the prompt; 1 is none, as published.")
     skyreels_image_guidance: float = Field(1.0, ge=1, description="Guidance by the references; 1 is none.")

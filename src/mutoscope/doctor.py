@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mutoscope import __version__
 from mutoscope.config import Settings, SettingsError
 from mutoscope.files import FilesError, open_files
-from mutoscope.opening import missing_for_skyreels, open_engine, open_store
+from mutoscope.opening import missing_for_skyreels, open_skyreels, open_store
 from mutoscope.schema import tasks
 
 _LOW_DISK_BYTES = 2 * 2**30
@@ -54,11 +54,18 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _skyreels(settings: Settings) -> Finding:
     try:
-        engine = open_engine("skyreels-v3", settings)
+        engine = open_skyreels(settings)
     except SettingsError as error:
         return Finding("bad", "skyreels-v3", str(error))
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "diffusers", "transformers"))
-    return Finding("ok", "skyreels-v3", f"can run: {settings.skyreels_weights}, {engine.version} ({versions})")
+    from mutoscope.engines.skyreels_v3.placement import PlacementError
+
+    try:
+        placement = engine.plan()
+    except PlacementError as error:
+        return Finding("bad", "skyreels-v3", str(error))
+    found = f"can run: {settings.skyreels_weights}, {engine.version} ({versions}); {placement}"
+    return Finding("ok", "skyreels-v3", found)
 
 
 def _home(settings: Settings) -> Finding:

@@ -15,6 +15,7 @@ from mutoscope.store import Store
 
 if TYPE_CHECKING:
     from mutoscope.engines import Engine
+    from mutoscope.engines.skyreels_v3.engine import SkyreelsV3
 
 
 def open_store(settings: Settings) -> Store:
@@ -54,26 +55,34 @@ def open_engine(name: str, settings: Settings) -> Engine:
 
         return Animatic()
     if name == "skyreels-v3":
-        from mutoscope.engines.skyreels_v3.checkpoint import CheckpointError
-        from mutoscope.engines.skyreels_v3.engine import SkyreelsV3
-        from mutoscope.engines.skyreels_v3.spec import Options
+        return open_skyreels(settings)
+    raise KeyError(name)
 
+
+def open_skyreels(settings: Settings) -> SkyreelsV3:
+    """SkyReels-V3 with the operator's options. Raises SettingsError when its weights can't be used."""
+    from mutoscope.engines.skyreels_v3.checkpoint import CheckpointError
+    from mutoscope.engines.skyreels_v3.engine import SkyreelsV3
+    from mutoscope.engines.skyreels_v3.spec import Options
+
+    try:
         options = Options(
             checkpoint=settings.skyreels_weights,
             mode=settings.skyreels_mode,
             precision=settings.skyreels_precision,
             device=settings.skyreels_device,
             noise_on_device=settings.skyreels_noise_on_device,
+            gpus=settings.skyreels_gpus,
+            placement=settings.skyreels_placement or None,
+            attention=settings.skyreels_attention or None,
             steps=settings.skyreels_steps,
             text_guidance=settings.skyreels_text_guidance,
             image_guidance=settings.skyreels_image_guidance,
             negative_prompt=settings.skyreels_negative_prompt,
         )
-        try:
-            return SkyreelsV3(options)
-        except CheckpointError as error:
-            raise SettingsError(str(error)) from error
-    raise KeyError(name)
+        return SkyreelsV3(options)
+    except (CheckpointError, ValueError) as error:
+        raise SettingsError(str(error)) from error
 
 
 def missing_for_skyreels(settings: Settings) -> str:

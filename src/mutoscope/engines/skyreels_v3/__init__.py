@@ -8,6 +8,7 @@ numerics.py      where attention rounds: strict or fast
 sampling.py      schedule, forward pass, guidance, and the loop over them → latents
 decoding.py      latents → frames, one latent frame at a time
 pipeline.py      all of it in order, as events
+building.py      checkpoint + plan → networks ready to render, in this process or in several
 engine.py        the engine of the contract: events → Steps and Frames
 
 And what a machine needs for it:

@@ -7,6 +7,7 @@ and below. Knows nothing of tasks, rows or files.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from typing import Any
 
@@ -14,9 +15,10 @@ import torch
 
 from mutoscope import __version__
 from mutoscope.engines import Frames, Image, Step
-from mutoscope.engines.skyreels_v3 import checkpoint, text
-from mutoscope.engines.skyreels_v3.checkpoint import Networks
+from mutoscope.engines.skyreels_v3 import building, checkpoint, text
+from mutoscope.engines.skyreels_v3.building import Built
 from mutoscope.engines.skyreels_v3.pipeline import Decoded, Embedded, Referenced, render
+from mutoscope.engines.skyreels_v3.placement import Plan
 from mutoscope.engines.skyreels_v3.sampling import Denoised, Working, noise_levels
 from mutoscope.engines.skyreels_v3.spec import REFERENCE_SLOTS, Options, num_latent_frames
 from mutoscope.tasks import InvalidRequestError, VideoRequest
@@ -35,13 +37,15 @@ class SkyreelsV3:
     longest_side: int | None = None
 
     def __init__(self, options: Options) -> None:
-        """Raises CheckpointError when the folder does not hold this model."""
+        """Raises CheckpointError when the folder does not hold this model, ValueError for options that can't be had."""
         checkpoint.check(options.checkpoint)
         self.options = options
         digest = checkpoint.fingerprint(options.checkpoint)
         self.version = f"{__version__} {digest[:16]} {options.mode} {options.precision}"
-        self.device = torch.device(options.device or _best_device())
-        self._networks: Networks | None = None
+        self.device = building.device_of(options)
+        building.attention_of(options, self.device)
+        self._built: Built | None = None
+        self._plan: Plan | None = None
 
     def receipt(self) -> dict[str, Any]:
         """The checkpoint's fingerprint, the options, the schedule, the device and the libraries."""
@@ -57,21 +61,58 @@ class SkyreelsV3:
             "negative_prompt": options.negative_prompt,
             "noise": "device" if options.noise_on_device else "cpu",
             "device": str(self.device),
+            "gpus": options.gpus,
+            "placement": self._built.placement if self._built else "",
+            "attention": self._built.attention if self._built else "",
             "libraries": {name: version(name) for name in ("torch", "diffusers", "transformers", "tokenizers")},
         }
 
+    def plan(self) -> Plan:
+        """Where the weights will lie, and the bytes of it. Raises PlacementError when nothing fits."""
+        return self._plan or building.plan(self.options, self.device)
+
     def load(self) -> Iterator[Step]:
         """Load the networks, yielding what is about to be loaded; yields nothing when they are there."""
-        if self._networks is None:
-            options = self.options
-            loading = checkpoint.load(options.checkpoint, options.precision, options.mode, self.device)
-            self._networks = yield from _steps(loading)
+        if self._built is not None and self._built.crew is not None and self._built.crew.is_over:
+            self._built = None  # a rank failed: the next video starts with a new crew
+        if self._built is None:
+            self._plan = self.plan()
+            self._built = yield from _steps(building.build(self.options, self.device, self._plan))
 
     def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
-        """Yield a Step for each piece of work and Frames as they are decoded. Raises InvalidRequestError."""
+        """Yield a Step for each piece of work and Frames as they are decoded. Raises InvalidRequestError.
+
+        Out of memory before the first frame, the next placement is tried once.
+        """
+        has_frames = False
+        try:
+            for event in self._generate(request, images):
+                has_frames = has_frames or isinstance(event, Frames)
+                yield event
+            return
+        except torch.OutOfMemoryError:
+            failed = self._plan
+            other = building.plan_after(failed, self.options) if failed is not None else None
+            self.close()
+            if has_frames or other is None:
+                raise
+            self._plan = other
+        yield Step(f"out of memory, trying {other.placement}", 0.0)
+        yield from self._generate(request, images)
+
+    def close(self) -> None:
+        """Drop the networks, and end the other processes where there are any."""
+        if self._built is not None:
+            self._built.close()
+        self._built = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
         yield from self.load()
-        networks = self._networks
-        assert networks is not None
+        built = self._built
+        assert built is not None
+        networks = built.networks
         options = self.options
         if not 1 <= len(images) <= REFERENCE_SLOTS:
             raise InvalidRequestError(
@@ -93,40 +134,37 @@ class SkyreelsV3:
             text_guidance=options.text_guidance,
             image_guidance=options.image_guidance,
             noise_device=self.device if options.noise_on_device else None,
+            rules=built.rules,
         )
         latent_frames = num_latent_frames(request.num_frames)
-        for event in events:
-            match event:
-                case Embedded():
-                    yield Step("reading the prompt", _TEXT)
-                case Referenced(index=index):
-                    yield Step("looking at the references", _share(_TEXT, _REFERENCES, (index + 1) / len(images)))
-                case Working(step=step, fraction=fraction):
-                    yield self._denoising(step, step + fraction)
-                case Denoised(step=step):
-                    yield self._denoising(step, step + 1)
-                case Decoded(index=index, pixels=pixels):
-                    yield Frames(pixels, _share(_DENOISED, 1.0, (index + 1) / latent_frames))
+        with closing(events):  # other processes wait for this one to go on, or to say that it does not
+            for event in events:
+                match event:
+                    case Embedded():
+                        yield Step("reading the prompt", _TEXT)
+                    case Referenced(index=index):
+                        yield Step("looking at the references", _share(_TEXT, _REFERENCES, (index + 1) / len(images)))
+                    case Working(step=step, fraction=fraction):
+                        yield self._denoising(step, step + fraction)
+                    case Denoised(step=step):
+                        yield self._denoising(step, step + 1)
+                    case Decoded(index=index, pixels=pixels):
+                        yield Frames(pixels, _share(_DENOISED, 1.0, (index + 1) / latent_frames))
 
     def _denoising(self, step: int, done: float) -> Step:
         share = _share(_REFERENCES, _DENOISED, done / self.options.steps)
         return Step(f"denoising, step {step + 1} of {self.options.steps}", share)
 
 
-def _steps(loading: Generator[str, None, Networks]) -> Generator[Step, None, Networks]:
+def _steps(loading: Generator[str, None, Built]) -> Generator[Step, None, Built]:
     while True:
         try:
             stage = next(loading)
         except StopIteration as end:
-            networks: Networks = end.value
-            return networks
+            built: Built = end.value
+            return built
         yield Step(stage, 0.0)
 
 
 def _share(start: float, end: float, fraction: float) -> float:
     return start + (end - start) * fraction
-
-
-def _best_device() -> str:
-    found = torch.accelerator.current_accelerator()
-    return str(found) if found is not None and torch.accelerator.is_available() else "cpu"

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from mutoscope.engines.skyreels_v3.memory import Placement
 
 TEXT_TOKENS = 512  # rows of text that cross attention sees; what the prompt leaves over is zeros, and is not masked
 REFERENCE_SLOTS = 4  # latent frames after the video's, whether they are used or not
@@ -73,7 +76,8 @@ class Options:
     `mode`: `strict` computes as the reference does, bit for bit on the same CPU; `fast` differs by rounding.
     `device`: empty takes the accelerator if there is one. `noise_on_device` draws noise where the network runs: the
     reference's numbers for a seed, but other numbers on other devices. Guidance of 1 is none; text and image guidance
-    together cost three predictions a step instead of one.
+    together cost three predictions a step instead of one. `gpus` render one video together. `placement` and
+    `attention` pin what is otherwise chosen by what fits and what the device has.
     """
 
     checkpoint: Path
@@ -85,8 +89,13 @@ class Options:
     text_guidance: float = 1.0
     image_guidance: float = 1.0
     negative_prompt: str = ""
+    gpus: int = 1
+    placement: Placement | None = None
+    attention: str | None = None
 
     def __post_init__(self) -> None:
+        if self.gpus < 1:
+            raise ValueError(f"gpus is {self.gpus}: it must be 1 or more")
         if not 1 <= self.steps <= TRAIN_STEPS:
             raise ValueError(f"steps is {self.steps}: it must be 1 to {TRAIN_STEPS}")
         if self.mode not in ("fast", "strict"):
