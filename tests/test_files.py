@@ -230,6 +230,21 @@ def test_a_file_is_put_whole_and_gone_when_deleted(tmp_path: Path) -> None:
     assert list(files.list("outputs")) == list(files.list("nothing")) == []
 
 
+def test_a_folder_goes_with_its_only_file(tmp_path: Path) -> None:
+    files = LocalFiles(tmp_path)
+    for key in ("uploads/1/a.png", "uploads/2/a.png", "uploads/2/b.png", "outputs/a.mp4", "alone"):
+        (tmp_path / "source").write_bytes(b"bytes")
+        files.put(key, tmp_path / "source")
+    for key in ("uploads/1/a.png", "uploads/2/a.png", "outputs/a.mp4", "alone"):
+        files.delete(key)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "outputs",
+        "uploads",
+        "uploads/2",
+        "uploads/2/b.png",
+    ]
+
+
 def test_a_file_comes_from_another_file_system_too(tmp_path: Path) -> None:
     shared_memory = Path("/dev/shm")
     if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:

@@ -5,6 +5,8 @@ A file is put whole or not at all, under a key such as `outputs/3f…-1.mp4`. No
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hmac
 import os
 import shutil
@@ -32,15 +34,14 @@ def read_secret(home: Path, name: str) -> bytes:
         with fresh.open("wb") as file:
             fresh.chmod(0o600)
             file.write(os.urandom(32))
-            file.flush()
-            os.fsync(file.fileno())
+        _fsync(fresh)
         try:
             os.link(fresh, path)  # fails if another process was first: then its secret is the secret
         except FileExistsError:
             pass
         finally:
             fresh.unlink()
-        _fsync_folder(folder)
+        _fsync(folder)
     secret = path.read_bytes()
     if len(secret) != 32:  # an empty one would sign, too
         raise FilesError(f"The secret in {path} has {len(secret)} bytes instead of 32: put it back from a backup.")
@@ -64,19 +65,23 @@ class LocalFiles:
     def put(self, key: str, source: Path) -> None:
         """Move the finished file `source` here, durably: after a crash it is here whole, or not here."""
         target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as data:
-            os.fsync(data.fileno())
+        _make_folder(target.parent)
+        _fsync(source)
         try:
             source.replace(target)
-        except OSError:  # another file system: copy beside the target, then the same rename
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # Another file system: copy beside the target, then the same rename.
             beside = target.with_name(f".{target.name}.{os.getpid()}")
-            shutil.copyfile(source, beside)
-            with beside.open("rb") as data:
-                os.fsync(data.fileno())
-            beside.replace(target)
+            try:
+                shutil.copyfile(source, beside)
+                _fsync(beside)
+                beside.replace(target)
+            finally:
+                beside.unlink(missing_ok=True)
             source.unlink()
-        _fsync_folder(target.parent)
+        _fsync(target.parent)
 
     def read(self, key: str) -> bytes | None:
         """The bytes of a file; None if there is none."""
@@ -86,15 +91,19 @@ class LocalFiles:
             return None
 
     def delete(self, key: str) -> None:
-        """Remove a file; no error if it is gone already."""
-        self.path(key).unlink(missing_ok=True)
+        """Remove a file, and the folder that it had to itself; no error if they are gone already."""
+        path = self.path(key)
+        path.unlink(missing_ok=True)
+        if len(path.relative_to(self.root.resolve()).parts) > 2:
+            with contextlib.suppress(OSError):  # it holds something else
+                path.parent.rmdir()
 
     def list(self, folder: str) -> Iterator[str]:
         """The keys below a folder."""
-        top = self.root / folder
-        for path in sorted(top.rglob("*")) if top.is_dir() else ():
-            if path.is_file():
-                yield path.relative_to(self.root).as_posix()
+        for below, _, names in os.walk(self.root / folder):
+            prefix = Path(below).relative_to(self.root).as_posix()
+            for name in sorted(names):
+                yield f"{prefix}/{name}"
 
 
 def open_files(url: str) -> LocalFiles:
@@ -149,8 +158,17 @@ class Links:
         return key if self.allows("GET", key, query["expires"][0], query["signature"][0]) else None
 
 
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _make_folder(folder: Path) -> None:
+    # A new folder lasts only once the one that names it was flushed.
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _fsync(folder.parent)
+
+
+def _fsync(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
