@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from mutoscope.config import load_settings
 from mutoscope.files import LocalFiles, open_files
@@ -65,7 +65,8 @@ def house(tmp_path: Path) -> House:
 def test_an_old_video_goes_with_its_row_and_a_young_one_stays(house: House) -> None:
     old, young = house.succeed(1), house.succeed(2)
     with house.store.write() as connection:
-        connection.execute(update(tasks).where(tasks.c.id == old).values(finished_at=time.time() - 8 * DAY))
+        times = {"created_at": time.time() - 9 * DAY, "finished_at": time.time() - 8 * DAY}
+        connection.execute(update(tasks).where(tasks.c.id == old).values(times))
     assert house.sweep() == 1
     assert house.store.find(old) is None
     assert house.store.find(young) is not None
@@ -83,6 +84,7 @@ def test_an_old_upload_goes_and_a_young_one_stays(house: House) -> None:
     assert house.sweep() == 1
     assert list(house.files.list("uploads")) == ["uploads/young/a.png"]
     assert house.store.get_upload("old") is None
+    assert [path.name for path in house.files.path("uploads").iterdir()] == ["young"]
 
 
 def test_what_a_dead_attempt_left_goes_and_what_a_running_one_writes_stays(house: House) -> None:
@@ -93,7 +95,19 @@ def test_what_a_dead_attempt_left_goes_and_what_a_running_one_writes_stays(house
     for name in (f"{running}-1.mp4", f"{dead}-1.mp4"):
         (house.scratch / name).write_bytes(b"half")
     house.put(f"outputs/{dead}-1.mp4")
+    house.put(f"outputs/.{dead}-1.mp4.4711")  # copied from another file system, up to the crash
     house.put(f"outputs/{running}-1.jpg")
     assert house.sweep() == 0
     assert [path.name for path in house.scratch.iterdir()] == [f"{running}-1.mp4"]
     assert list(house.files.list("outputs")) == [f"outputs/{running}-1.jpg"]
+
+
+def test_a_sweep_looks_up_many_files_at_once(house: House) -> None:
+    won = [house.succeed(number) for number in range(1, 41)]
+    for number in range(100, 140):
+        house.put(f"outputs/{number:032x}-1.mp4")
+    looks: list[str] = []
+    event.listen(house.store.database, "before_cursor_execute", lambda *asked: looks.append(asked[2]))
+    house.sweep()
+    assert len(looks) < 10
+    assert len(list(house.files.list("outputs"))) == 2 * len(won)

@@ -8,17 +8,20 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import structlog
 
 from mutoscope.files import LocalFiles
 from mutoscope.store import Store
-from mutoscope.tasks import Status
 
 log = structlog.get_logger()
 
-_ATTEMPT = re.compile(r"([0-9a-f]{32})-(\d+)\.(?:mp4|jpg)$")
+_ATTEMPT = re.compile(r"([0-9a-f]{32})-(\d+)\.(?:mp4|jpg)")  # half-made copies of one carry its name, and more
+_LOOKED_UP_AT_ONCE = 500
 _UPLOAD_SECONDS = 3600  # an upload that is still arriving is younger than this
 
 
@@ -37,29 +40,28 @@ def sweep(store: Store, files: LocalFiles, scratch: Path, retention_days: float)
             files.delete(upload["file"])
         store.remove_uploads([upload["id"] for upload in uploads])
         removed += len(uploads)
-    for key in files.list("outputs"):
-        if _is_orphan(store, key):
-            files.delete(key)
-    for path in scratch.iterdir() if scratch.is_dir() else ():
-        if path.name.startswith("upload-"):
-            if time.time() - path.stat().st_mtime > _UPLOAD_SECONDS:
-                path.unlink(missing_ok=True)
-        elif _is_orphan(store, path.name):
-            path.unlink(missing_ok=True)
+    for key in _orphans(store, files.list("outputs")):
+        files.delete(key)
+    if scratch.is_dir():
+        for name in _orphans(store, (path.name for path in scratch.iterdir())):
+            (scratch / name).unlink(missing_ok=True)
+        for path in scratch.glob("upload-*"):
+            with suppress(FileNotFoundError):  # it has arrived meanwhile
+                if time.time() - path.stat().st_mtime > _UPLOAD_SECONDS:
+                    path.unlink()
     return removed
 
 
-def _is_orphan(store: Store, name: str) -> bool:
-    """Whether a file carries the name of an attempt that neither runs nor won."""
-    match = _ATTEMPT.search(name)
-    if match is None:
-        return False
-    task = store.find(match[1])
-    if task is None:
-        return True
-    if task.attempt != int(match[2]):
-        return True
-    return task.status not in (Status.RUNNING, Status.SUCCEEDED)
+def _orphans(store: Store, names: Iterable[str]) -> Iterator[str]:
+    """Those files that carry the name of an attempt that neither runs nor won.
+
+    Rows are read after the names they are held against, so whatever has won meanwhile is seen to have.
+    """
+    remaining = iter(names)
+    while batch := list(islice(remaining, _LOOKED_UP_AT_ONCE)):
+        attempts = {name: (match[1], int(match[2])) for name in batch if (match := _ATTEMPT.search(name))}
+        standing = store.standing({task_id for task_id, _ in attempts.values()})
+        yield from (name for name, attempt in attempts.items() if attempt not in standing)
 
 
 class Housekeeper:
