@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections import defaultdict
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 
+from mutoscope.engines import ENGINES
 from mutoscope.schema import tasks
 from mutoscope.store import Store
 from mutoscope.tasks import Status, Task
 
 _REFRESH_SECONDS = 1.0
-_SAMPLE = 50  # of the latest videos, to learn how long one takes
+_SAMPLE = 50  # of an engine's latest videos, to learn how long one takes
 _COUNTED = 1000  # places are exact up to here; nobody further back minds being off by the few that were canceled
 
 
@@ -90,22 +90,23 @@ class Estimates:
         running = (
             select(tasks.c.engine, func.count()).where(tasks.c.status == Status.RUNNING.value).group_by(tasks.c.engine)
         )
-        done = (
-            select(tasks.c.engine, tasks.c.started_at, tasks.c.finished_at, tasks.c.request)
-            .where(tasks.c.status == Status.SUCCEEDED.value)
-            .order_by(tasks.c.seq.desc())
-            .limit(_SAMPLE)
-        )
         first: dict[str, list[int]] = {}
-        paces: dict[str, list[float]] = defaultdict(list)
+        medians: dict[str, float] = {}
         with self._store.database.connect() as connection:
             newest = connection.execute(select(func.max(tasks.c.seq))).scalar() or 0
-            num_queued: dict[str, int] = dict(connection.execute(counts).tuples().all())
+            num_queued: dict[str, int] = dict(connection.execute(counts).all())
             for engine in num_queued:
                 front = select(tasks.c.seq).where(waiting, tasks.c.engine == engine)
                 first[engine] = list(connection.execute(front.order_by(tasks.c.seq).limit(_COUNTED)).scalars())
-            at_work: dict[str, int] = dict(connection.execute(running).tuples().all())
-            for engine, started, finished, request in connection.execute(done):
-                paces[engine].append((finished - started) / request["duration"])
-        medians = {engine: sorted(values)[len(values) // 2] for engine, values in paces.items()}
+            at_work: dict[str, int] = dict(connection.execute(running).all())
+            for engine in ENGINES:  # each by itself, so that an index finds the latest without sorting all there are
+                latest = (
+                    select(tasks.c.started_at, tasks.c.finished_at, tasks.c.request)
+                    .where(tasks.c.status == Status.SUCCEEDED.value, tasks.c.engine == engine)
+                    .order_by(tasks.c.seq.desc())
+                    .limit(_SAMPLE)
+                )
+                rows = connection.execute(latest).all()
+                if paces := sorted((finished - started) / request["duration"] for started, finished, request in rows):
+                    medians[engine] = paces[len(paces) // 2]
         return _Look(time.monotonic(), newest, num_queued, first, at_work, medians)

@@ -1,0 +1,67 @@
+"""What is asked again and again is found by an index, however many tasks there have been."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from mutoscope.estimates import Estimates
+from mutoscope.keys import Keys
+from mutoscope.schema import open_database
+from mutoscope.store import Store
+from mutoscope.tasks import VideoRequest
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(open_database(f"sqlite:///{tmp_path / 'mutoscope.db'}"))
+    keys = Keys(store.database, b"k" * 32)
+    keys.create("tests")
+    with store.write() as connection:
+        for engine in ("animatic", "skyreels-v3"):
+            request = VideoRequest("a cat", ("https://example.com/a.png",))
+            store.add(uuid.uuid4().hex, keys.all()[0].id, "m", engine, request, connection=connection)
+    yield store
+    store.database.dispose()
+
+
+def plan_of(store: Store, ask: Callable[[], Any]) -> list[str]:
+    """How SQLite goes about every statement that `ask` makes."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(store.database, "before_cursor_execute", note)
+    ask()
+    event.remove(store.database, "before_cursor_execute", note)
+    plans = [(sql, values) for sql, values in asked if sql.lstrip().upper().startswith(("SELECT", "UPDATE"))]
+    assert plans
+    with store.database.connect() as connection:
+        return [
+            row[3] for sql, values in plans for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + sql, values)
+        ]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: Estimates(store).num_queued(),
+        lambda store: store.ended_before(time.time()),
+        lambda store: store.uploads_before(time.time()),
+        lambda store: store.standing(["a", "b"]),
+        lambda store: store.claim("worker", ["animatic"]),
+        lambda store: store.release("worker", failed=False),
+    ],
+    ids=["estimates", "retention", "uploads", "orphans", "claim", "release"],
+)
+def test_no_table_is_read_from_end_to_end_and_nothing_is_sorted(store: Store, ask: Callable[[Store], Any]) -> None:
+    plan = plan_of(store, lambda: ask(store))
+    assert not [line for line in plan if line.startswith("SCAN tasks") or "TEMP B-TREE FOR ORDER BY" in line], plan
+    assert not [line for line in plan if line.startswith("SCAN uploads")], plan
