@@ -72,8 +72,8 @@ def prediction(
 ) -> dict[str, Any]:
     """The prediction object of a task; `base` is the server's public URL, the lists hold URLs for the caller."""
     request = task.request
-    ended = task.finished_at if task.finished_at is not None else None
-    run_ms = round((ended - task.started_at) * 1000) if ended is not None and task.started_at is not None else 0
+    started, ended = task.started_at, task.finished_at
+    run_ms = round((ended - started) * 1000) if started is not None and ended is not None else 0
     found: dict[str, Any] = {
         "id": task.id,
         "model": task.model,
