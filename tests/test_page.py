@@ -211,7 +211,7 @@ def test_where_skyreels_is_not_installed_the_animatic_is_offered(
     here.page.get_by_label("Prompt").fill("Steam rises")
     expect(here.page.get_by_text("Sandbox", exact=True)).to_be_hidden()
     here.run()
-    expect(here.stage.get_by_role("alert")).to_contain_text("has no SkyReels-V3 engine")
+    expect(here.stage.get_by_role("alert")).to_contain_text("runs no SkyReels-V3")
     here.stage.get_by_role("button", name="Use the animatic").click()
     expect(here.page.locator("#price")).to_have_text("Free")
     here.stage.get_by_role("button", name="Cancel").click()
