@@ -11,10 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from mutoscope.client import Client
+from mutoscope.config import load_settings
+from mutoscope.opening import open_store
+from mutoscope.supervisor import Supervisor
 from tests.installation import EXAMPLES, Installation
 
 pytestmark = pytest.mark.slow
@@ -81,6 +85,19 @@ def test_a_worker_that_keeps_failing_is_restarted_ever_more_slowly(install: Call
     assert 2 <= endings <= 5
     blocked.unlink()
     wait_until(lambda: installation.log.read_text().count("worker is ready") >= 2, 30)
+
+
+def test_a_worker_that_could_not_be_started_is_tried_again(tmp_path: Path) -> None:
+    program, sign = tmp_path / "worker", tmp_path / "it ran"
+    supervisor = Supervisor(open_store(load_settings(home=tmp_path)), [[str(program)]])
+    supervisor.start()
+    try:
+        time.sleep(0.5)  # there is no such program, yet
+        program.write_text(f"#!/bin/sh\ntouch '{sign}'\ncat")
+        program.chmod(0o700)
+        wait_until(sign.exists)
+    finally:
+        supervisor.stop()
 
 
 def test_a_worker_of_its_own_renders_what_a_server_without_workers_accepted(

@@ -24,6 +24,7 @@ _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _HEALTHY_SECONDS = 30.0  # a worker that lived this long starts over with the shortest pause
 _LOOK_SECONDS = 0.1
+_AFTER_FAULT_SECONDS = 2.0
 
 
 class Supervisor:
@@ -63,14 +64,21 @@ class Supervisor:
             self._bury(slot)
 
     def _watch(self) -> None:
-        while True:
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            pause = _LOOK_SECONDS
             for slot in self._slots:
-                if slot.process is not None and slot.process.poll() is not None:
-                    self._bury(slot)
-                if slot.process is None and time.monotonic() >= slot.start_at and not self._stopping.is_set():
-                    slot.start()
-            if self._stopping.wait(_LOOK_SECONDS):
-                return
+                try:
+                    self._tend(slot)
+                except Exception:  # a busy database, or a machine out of memory, must not end the watch
+                    log.exception("a worker could not be replaced; it is tried again")
+                    pause = _AFTER_FAULT_SECONDS
+
+    def _tend(self, slot: _Slot) -> None:
+        if slot.process is not None and slot.process.poll() is not None:
+            self._bury(slot)
+        if slot.process is None and time.monotonic() >= slot.start_at:
+            slot.start()
 
     def _bury(self, slot: _Slot) -> None:
         assert slot.process is not None

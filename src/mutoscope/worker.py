@@ -187,7 +187,10 @@ class Lease:
             if time.monotonic() - self._alive_at > self._stall_seconds:
                 log.error("no sign of life from the engine: the lease is left to run out", task=self._task.id)
                 return
-            self._hold = self._store.renew(self._task)
+            try:
+                self._hold = self._store.renew(self._task)
+            except Exception:  # a busy database may be free before the lease has run out
+                log.exception("the lease could not be renewed; it is tried again", task=self._task.id)
             if self._hold is Hold.LOST:
                 return
 
