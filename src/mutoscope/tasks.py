@@ -126,7 +126,6 @@ class TaskError(Exception):
       + ReferenceUnusableError (1402) a reference could not be fetched or read
       + InvalidRequestError (1401)    the engine can't render what is asked
       + AttemptsUsedUpError (1406)    it was tried as often as allowed
-      + EngineUnavailableError (5003)  no worker has what the task needs
     """
 
     code = 1403
@@ -148,9 +147,3 @@ class AttemptsUsedUpError(TaskError):
     """The task was tried as often as allowed."""
 
     code = 1406
-
-
-class EngineUnavailableError(TaskError):
-    """No engine here can render this model."""
-
-    code = 5003
