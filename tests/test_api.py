@@ -21,6 +21,7 @@ import av
 import httpx
 import pytest
 
+from mutoscope.models import MODELS
 from tests.installation import ANIMATIC, EXAMPLES, SKYREELS, Installation
 
 PREDICTION = {
@@ -70,7 +71,7 @@ def check_shape(found: dict[str, Any], running: Installation) -> None:
     assert found["timings"]["inference"] == found["executionTime"]
     assert 0 <= found["progress"] <= 1
     assert 0 <= found["seed"] < 2**63
-    assert set(found["input"]) == {"prompt", "images", "aspect_ratio", "duration", "seed"}
+    assert set(found["input"]) == set(MODELS[found["model"]].accepts.model_fields)
     assert None not in found["input"].values()
 
 

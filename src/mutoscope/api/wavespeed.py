@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mutoscope.api.callers import ApiError
-from mutoscope.models import shown
+from mutoscope.models import MODELS, shown
 from mutoscope.tasks import Status, Task
 
 WORDS = {
@@ -94,12 +94,8 @@ def prediction(
         "eta_seconds": eta_seconds,
         "poster": poster,
         "input": {
-            "prompt": request.prompt,
-            "images": images,
-            "aspect_ratio": request.aspect_ratio,
-            "duration": request.duration,
-            "seed": request.seed,
-            "resolution": request.resolution,
+            name: images if name == "images" else getattr(request, name)
+            for name in MODELS[task.model].accepts.model_fields
         },
     }
     if task.error_code:
