@@ -284,6 +284,7 @@ def test_render_there_uploads_local_files(running: Installation, tmp_path: Path)
         (["a", "-r", PICTURE, "--duration", "4"], 2, "duration is 4"),
         (["a", "-r", PICTURE, "--seed", "-2"], 2, "seed is -2"),
         (["a", "-r", PICTURE, "--engine", "none"], 2, "There is no engine 'none' in this installation."),
+        (["a", "-r", PICTURE, "--engine", "skyreels-v3"], 2, "SkyReels-V3 can't run here: no weights in "),
         (["a", "-r", PICTURE, "--engine", "none", "--server", "http://h"], 2, "There is no engine 'none'"),
         (["a", "-r", PICTURE, "--server", "http://h"], 2, "--server needs a key"),
         (["a", "-r", PICTURE, "--server", "http://127.0.0.1:1", "--key", "k"], 1, "The server at http://127.0.0.1:1"),

@@ -61,6 +61,8 @@ def open_engine(name: str, settings: Settings) -> Engine:
 
 def open_skyreels(settings: Settings) -> SkyreelsV3:
     """SkyReels-V3 with the operator's options. Raises SettingsError when its weights can't be used."""
+    if missing := missing_for_skyreels(settings):
+        raise SettingsError(f"SkyReels-V3 can't run here: {missing}.")
     from mutoscope.engines.skyreels_v3.checkpoint import CheckpointError
     from mutoscope.engines.skyreels_v3.engine import SkyreelsV3
     from mutoscope.engines.skyreels_v3.spec import Options

@@ -69,7 +69,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int) -> None:
     )
     supervisor.start()
     housekeeper.start()
-    address = settings.public_url or f"http://{host}:{port}"
+    address = settings.public_url or (f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
     if settings.sandbox:
         log.warning("SANDBOX: every model is rendered by the animatic, a storyboard in motion; this is not SkyReels-V3")
     log.info("serving", page=address + "/", api=address + "/api/v3", docs=address + "/docs", workers=num_workers)
