@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -39,6 +40,11 @@ def main() -> int:
     key = subprocess.run(
         [*mutoscope, "keys", "create", "demo"], check=True, stdout=subprocess.PIPE, text=True
     ).stdout.strip()
+    try:  # another server there would answer in our server's place, and not know the key
+        socket.create_server((HOST, asked.port)).close()
+    except OSError:
+        say.print(f"[red]Port {asked.port} is taken by another program: end it, or try ARGS='--port 8788'.[/red]")
+        return 1
     server = subprocess.Popen([*mutoscope, "serve", "--sandbox", "--host", HOST, "--port", str(asked.port)])
     try:
         wait_until_ready(server, address)
@@ -65,7 +71,7 @@ def main() -> int:
 def wait_until_ready(server: subprocess.Popen[bytes], address: str) -> None:
     while True:
         if server.poll() is not None:
-            raise ClientError(f"The server could not be started at {address}: is another program using that port?")
+            raise ClientError(f"The server could not be started at {address}; it says why above.")
         try:
             if httpx.get(f"{address}/healthz", trust_env=False).status_code == 200:
                 return
