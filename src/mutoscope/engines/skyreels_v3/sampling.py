@@ -48,7 +48,7 @@ def unipc(flow_shift: float = FLOW_SHIFT) -> Any:
 def noise_levels(steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Sigmas before the shift, falling, without the last zero: (steps,).
 
-    Given to the solver rather than left to it: diffusers changed its own, which makes another video (issue 12109).
+    Given to the solver rather than left to it: diffusers changed its own, which makes another video (diffusers#12109).
     """
     return np.flip(1.0 - np.linspace(1.0, 1.0 / TRAIN_STEPS, steps + 1))[:-1].copy()
 
