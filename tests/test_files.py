@@ -254,6 +254,10 @@ def test_a_file_comes_from_another_file_system_too(tmp_path: Path) -> None:
     source.write_bytes(b"bytes")
     files.put("a/b", source)
     assert (files.read("a/b"), source.exists()) == (b"bytes", False)
+    source.write_bytes(b"others")
+    with pytest.raises(FileExistsError):
+        files.put("a/b", source, replace=False)
+    source.unlink()
     assert list(files.list("a")) == ["a/b"]
 
 

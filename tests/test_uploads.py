@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -169,6 +170,15 @@ def test_the_same_bytes_may_be_sent_again_and_others_not(small: Installation) ->
         assert put(data["upload"], PICTURE).status_code == 200
     assert "Another file" in refused(put(data["upload"], PICTURE[::-1]), 412)
     assert httpx.get(data["download_url"]).content == PICTURE
+
+
+def test_of_different_bytes_sent_at_once_one_wins(small: Installation) -> None:
+    files = [bytes([number]) * LIMIT for number in range(8)]
+    data = ticket(small, filename="a.png", size=LIMIT).json()["data"]
+    with ThreadPoolExecutor(len(files)) as senders:
+        answers = list(senders.map(lambda file: put(data["upload"], file).status_code, files))
+    assert sorted(answers) == [200] + [412] * (len(files) - 1)
+    assert httpx.get(data["download_url"]).content == files[answers.index(200)]
 
 
 def test_only_the_announced_size_is_taken(small: Installation) -> None:

@@ -62,13 +62,16 @@ class LocalFiles:
             raise ValueError(f"{key!r} is not the key of a file")
         return path
 
-    def put(self, key: str, source: Path) -> None:
-        """Move the finished file `source` here, durably: after a crash it is here whole, or not here."""
+    def put(self, key: str, source: Path, *, replace: bool = True) -> None:
+        """Move the finished file `source` here, durably: after a crash it is here whole, or not here.
+
+        Raises FileExistsError where there is one that is not to be replaced.
+        """
         target = self.path(key)
         _make_folder(target.parent)
         _fsync(source)
         try:
-            source.replace(target)
+            _move(source, target, replace)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -77,7 +80,7 @@ class LocalFiles:
             try:
                 shutil.copyfile(source, beside)
                 _fsync(beside)
-                beside.replace(target)
+                _move(beside, target, replace)
             finally:
                 beside.unlink(missing_ok=True)
             source.unlink()
@@ -156,6 +159,14 @@ class Links:
             return None
         key = unquote(quoted)
         return key if self.allows("GET", key, query["expires"][0], query["signature"][0]) else None
+
+
+def _move(source: Path, target: Path, replace: bool) -> None:
+    if replace:
+        source.replace(target)
+    else:
+        os.link(source, target)  # the one way to take a name that fails if another was first
+        source.unlink()
 
 
 def _make_folder(folder: Path) -> None:

@@ -100,9 +100,11 @@ async def write(request: Request, key: str) -> Response:
         if received != size:
             sent = "more" if received > size else str(received)
             raise ApiError(400, f"The ticket was for {size} bytes, and {sent} were sent.", "wrong_size")
-        if path.is_file() and not await run_in_threadpool(filecmp.cmp, path, part, shallow=False):
-            raise ApiError(412, "Another file was sent with this ticket already.", "already_sent")
-        await run_in_threadpool(server.files.put, key, part)
+        try:
+            await run_in_threadpool(server.files.put, key, part, replace=False)
+        except FileExistsError:
+            if not await run_in_threadpool(filecmp.cmp, path, part, shallow=False):
+                raise ApiError(412, "Another file was sent with this ticket already.", "already_sent") from None
     finally:
         part.unlink(missing_ok=True)
     return Response(status_code=200)
