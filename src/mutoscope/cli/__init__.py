@@ -6,10 +6,11 @@ Errors are one sentence on stderr: exit code 1 when it could not be done, 2 when
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.exceptions import TyperException
 
 from mutoscope import __version__
 from mutoscope.cli import keeping, making, model
@@ -46,9 +47,11 @@ for command in (
 def main() -> None:
     """Run the command line; every expected error becomes one sentence."""
     try:
-        app()
-    except KeyboardInterrupt:
+        sys.exit(app(standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
         _leave("Interrupted.", 130)
+    except TyperException as error:
+        _leave_wrongly_asked(error)
     except Exception as error:
         sentence = _explain(error)
         if sentence is None:  # a fault of ours: its trace is what helps
@@ -76,6 +79,16 @@ def _explain(error: Exception) -> str | None:
             why = f"{error.strerror or error}."
             return f"{error.filename} can't be used: {why}" if error.filename else why
     return None
+
+
+def _leave_wrongly_asked(error: Any) -> None:
+    message = error.format_message().strip()
+    if "\n" in message or not message:  # no mistake: a command that was given nothing shows its help
+        error.show()
+        sys.exit(error.exit_code)
+    context = error.ctx
+    hint = f" See `{context.command_path} --help`." if context is not None else ""
+    _leave(f"{message.rstrip('.')}.{hint}", error.exit_code)
 
 
 def _leave(message: str, code: int) -> None:
