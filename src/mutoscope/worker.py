@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +293,8 @@ def metadata_of(request: VideoRequest, engine: Engine) -> dict[str, str]:
 def receipt_of(request: VideoRequest, engine: Engine, images: Sequence[Image], video: Path) -> dict[str, Any]:
     """How a video was made, and digests to tell by whether it was made again: of each decoded image, and of the mp4."""
     width, height = request.size
+    with video.open("rb") as file:
+        video_sha256 = file_digest(file, "sha256").hexdigest()
     return {
         "engine": engine.name,
         "engine_version": engine.version,
@@ -303,7 +305,7 @@ def receipt_of(request: VideoRequest, engine: Engine, images: Sequence[Image], v
         "frames": request.num_frames,
         **engine.receipt(),
         "images_sha256": [sha256(image.pixels.tobytes()).hexdigest() for image in images],
-        "video_sha256": sha256(video.read_bytes()).hexdigest(),
+        "video_sha256": video_sha256,
     }
 
 
