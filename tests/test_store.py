@@ -293,10 +293,14 @@ class StoreContract:
         found = self.found(store, task)
         assert (found.status, found.error, found.error_code) == (Status.CANCELED, "", 0)
 
-    def test_success_that_comes_before_the_cancel_is_seen_counts(self, store: Store, task: Task) -> None:
+    def test_a_cancel_after_the_last_step_wins_over_success(self, store: Store, task: Task) -> None:
         store.cancel(None, task.id)
-        assert store.succeed(task, "o.mp4", "o.jpg", {}) is not Hold.LOST
-        assert self.found(store, task).status is Status.SUCCEEDED
+        assert store.succeed(task, "o.mp4", "o.jpg", {}) is Hold.CANCEL
+        found = self.found(store, task)
+        assert (found.status, found.output) == (Status.RUNNING, None)
+        assert store.end_canceled(task) is Hold.CANCEL
+        assert store.succeed(task, "o.mp4", "o.jpg", {}) is Hold.LOST
+        assert self.found(store, task).status is Status.CANCELED
 
     # Bounds
 

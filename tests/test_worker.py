@@ -179,6 +179,18 @@ def test_a_canceled_task_ends_at_the_next_step_and_frees_its_engine(worker: Work
     assert files_of(worker) == []
 
 
+def test_a_cancel_after_the_last_frame_leaves_no_video(worker: Worker) -> None:
+    class Watched(Painter):
+        def receipt(self) -> dict[str, Any]:  # asked for when all frames are there
+            worker.store.cancel(None, task_id)
+            return {}
+
+    task_id = add(worker)
+    run(worker, Watched())
+    assert (find(worker, task_id).status, find(worker, task_id).output) == (Status.CANCELED, None)
+    assert files_of(worker) == []
+
+
 def test_a_worker_told_to_stop_gives_its_task_back_unblamed(worker: Worker) -> None:
     class Watched(Painter):
         def at_frame(self, number: int) -> None:

@@ -238,9 +238,14 @@ class Store:
     def succeed(
         self, task: Task, output: str, poster: str, timings: dict[str, int], receipt: dict[str, Any] | None = None
     ) -> Hold:
-        """The video is whole and stored under these keys; `receipt` says how it was made."""
+        """The video is whole and stored under these keys; `receipt` says how it was made.
+
+        CANCEL, with nothing written, where a cancel came first.
+        """
         made = {"output": output, "poster": poster, "timings": timings, "receipt": receipt}
-        return self._finish(task, Status.SUCCEEDED, progress=1.0, **made)
+        wanted = tasks.c.cancel_requested.is_(False)
+        hold = self._finish(task, Status.SUCCEEDED, wanted, progress=1.0, **made)
+        return self.renew(task) if hold is Hold.LOST else hold
 
     def fail(self, task: Task, message: str, code: int) -> Hold:
         """The task can't be rendered: `message` tells its owner why and what to do."""
@@ -295,11 +300,12 @@ class Store:
             )
         )
 
-    def _write_held(self, task: Task, **values: Any) -> Hold:
+    def _write_held(self, task: Task, *conditions: Any, **values: Any) -> Hold:
         # The attempt alone says who holds the task: every claim counts it up, so no two workers share one.
         statement = (
             update(tasks)
             .where(tasks.c.id == task.id, tasks.c.attempt == task.attempt, tasks.c.status == Status.RUNNING.value)
+            .where(*conditions)
             .values(**values)
             .returning(tasks.c.cancel_requested)
         )
@@ -309,10 +315,9 @@ class Store:
             return Hold.LOST
         return Hold.CANCEL if cancel else Hold.KEPT
 
-    def _finish(self, task: Task, status: Status, **values: Any) -> Hold:
-        return self._write_held(
-            task, status=status.value, finished_at=self._clock(), worker=None, lease_until=None, stage="", **values
-        )
+    def _finish(self, task: Task, status: Status, *conditions: Any, **values: Any) -> Hold:
+        ended = {"status": status.value, "finished_at": self._clock(), "worker": None, "lease_until": None, "stage": ""}
+        return self._write_held(task, *conditions, **ended, **values)
 
     # Ending
 

@@ -19,7 +19,7 @@ A task's states and the only moves between them:
     d  give_back  the worker is told to stop, met an unexpected error, or its lease ran out
     e  finish     a TaskError, or attempts used up
     f  cancel     at once
-    g  cancel     at the worker's next step
+    g  cancel     at the worker's next step, or as it would finish
 
 Terminal is terminal: nothing leaves succeeded, failed or canceled.
 """

@@ -134,10 +134,11 @@ class Worker:
         self.files.put(output, video)
         clock.lap("storing")
         timings = {**clock.laps, "first_frame": first_frame_ms}
-        if self.store.succeed(task, output, picture, timings, receipt) is Hold.LOST:
+        hold = self.store.succeed(task, output, picture, timings, receipt)
+        if hold is not Hold.KEPT:
             self.files.delete(output)
             self.files.delete(picture)
-            raise LeaseLost
+            raise Canceled if hold is Hold.CANCEL else LeaseLost
         log.info("task succeeded", task=task.id, attempt=task.attempt, **timings)
 
     def _step(self, lease: Lease, stage: str, progress: float, is_step: bool = True) -> None:
