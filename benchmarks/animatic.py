@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
-from mutoscope.engines import Frames, Image
+from mutoscope.engines import Image, Step
 from mutoscope.engines.animatic import Animatic
 from mutoscope.tasks import SIZES, VideoRequest
 from mutoscope.video import Mp4Writer
@@ -36,13 +36,16 @@ def measure(prompt: str, images: list[Image], shape: str, duration: int) -> dict
     engine = Animatic()
     spent: dict[str, float] = defaultdict(float)
     begun = last = time.perf_counter()
-    named = {"looking at the references": "seeing", "composing": "composing"}
+    named = {"looking at the references": "seeing", "composing": "composing", "rendering": "waiting"}
+    stage = "composing"
     with tempfile.TemporaryDirectory() as folder, Mp4Writer(Path(folder) / "video.mp4", request.size, {}) as writer:
         for part in engine.generate(request, images):
             now = time.perf_counter()
-            spent["waiting" if isinstance(part, Frames) else named[part.stage]] += now - last
+            spent[stage] += now - last
             last = now
-            if isinstance(part, Frames):
+            if isinstance(part, Step):
+                stage = named[part.stage.partition(",")[0]]
+            else:
                 writer.add(part.pixels)
                 last = time.perf_counter()
                 spent["encoding"] += last - now

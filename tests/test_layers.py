@@ -19,7 +19,7 @@ LAYERS = [
     {"replay"},
     {"client", "serving", "doctor", "planning", "weights"},
     {"api", "worker", "supervisor"},
-    {"opening"},
+    {"opening", "film"},
     {"commits", "estimates", "housekeeping"},
     {"store", "files", "keys", "references", "video"},
     {"engines"},

@@ -53,7 +53,10 @@ class Painter:
         frame = np.empty((1, height, width, 3), np.uint8)
         frame[:] = images[0].rgb().mean((0, 1)).astype(np.uint8)
         try:
-            yield Step("mixing paint", 0.1)
+            yield Step("mixing paint, 1 of 2", 0)
+            time.sleep(0.03)
+            yield Step("mixing paint, 2 of 2", 0.05)
+            yield Step("rendering", 0.1)
             for number in range(request.num_frames):
                 self.at_frame(number)
                 yield Frames(frame, 0.1 + 0.9 * (number + 1) / request.num_frames)
@@ -115,7 +118,8 @@ def test_a_task_becomes_a_video_and_a_poster(worker: Worker) -> None:
     task = find(worker, task_id)
     assert (task.status, task.progress, task.error) == (Status.SUCCEEDED, 1.0, "")
     assert files_of(worker) == [task.poster, task.output]
-    assert set(task.timings) == {"references", "mixing paint", "rendering", "storing", "first_frame"}
+    assert set(task.timings) == {"references", "mixing paint", "rendering", "encoding", "storing", "first_frame"}
+    assert 30 <= task.timings["mixing paint"] < task.timings["first_frame"]
     assert task.receipt is not None
     assert (task.receipt["paint"], task.receipt["seed"], task.receipt["frames"]) == ("oil", 1, 121)
     assert task.receipt["video_sha256"] == sha256(worker.files.read(task.output or "") or b"").hexdigest()
@@ -146,7 +150,7 @@ def test_a_reference_that_cannot_be_read_fails_the_task_with_1402(worker: Worker
 def test_an_unexpected_error_gives_the_task_back_and_ends_the_worker(worker: Worker, wrong: str) -> None:
     class Broken(Painter):
         def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
-            yield Step("mixing paint", 0.1)
+            yield Step("mixing paint", 0)
             if wrong == "raises":
                 raise ZeroDivisionError
 
@@ -311,16 +315,17 @@ def test_progress_moves_forward_and_names_its_stages(worker: Worker) -> None:
     seen: list[tuple[str, float]] = []
 
     class Watched(Painter):
-        def at_frame(self, number: int) -> None:
-            if number % 20 == 0:
-                task = find(worker, task_id)
-                seen.append((task.stage, task.progress))
-            time.sleep(0.02)
+        def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
+            for event in super().generate(request, images):
+                seen.append((find(worker, task_id).stage, find(worker, task_id).progress))
+                yield event
+                time.sleep(0.01)
 
     task_id = add(worker)
     run(worker, Watched())
-    assert seen[0][0] == "mixing paint"
-    assert seen[-1][0] == "rendering"
+    stages = [stage for stage, _ in seen]
+    assert stages[:3] == ["fetching references", "mixing paint, 1 of 2", "mixing paint, 2 of 2"]
+    assert set(stages[3:]) == {"rendering"}
     assert [progress for _, progress in seen] == sorted(progress for _, progress in seen)
     assert seen[-1][1] > 0.5
 

@@ -154,9 +154,8 @@ def render_there(client: Client, model: str, request: VideoRequest, seed: int, o
 
 def render_here(settings: Settings, engine_name: str, request: VideoRequest, output: Path) -> Iterator[Progress]:
     """Render in this process and save the video at `output`. Raises ClientError."""
+    from mutoscope.film import Film
     from mutoscope.opening import limits_of, open_engine
-    from mutoscope.references import fetch_images
-    from mutoscope.worker import film, metadata_of
 
     yield Progress("loading", 0.0)
     engine = open_engine(engine_name, settings)
@@ -165,17 +164,10 @@ def render_here(settings: Settings, engine_name: str, request: VideoRequest, out
         return None if is_address(reference) else Path(reference).read_bytes()
 
     try:
-        images = []
-        arriving = fetch_images(
-            request.images, limits_of(settings), open_upload=open_local, longest_side=engine.longest_side
-        )
-        for image in arriving:
-            images.append(image)
-            yield Progress("reading images", 0.0)
         # Beside the output, so that the finished video is moved into place in one step.
         with TemporaryDirectory(prefix=".mutoscope-", dir=output.parent) as folder:
             video, poster = Path(folder, "video.mp4"), Path(folder, "poster.jpg")
-            for shot in film(engine, request, images, video, poster, metadata_of(request, engine)):
+            for shot in Film(engine, request, video, poster).shoot(limits_of(settings), open_local):
                 yield Progress(shot.stage, shot.progress)
             video.replace(output)
     except TaskError as error:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mutoscope.config import Settings, SettingsError
 from mutoscope.engines import ENGINES
-from mutoscope.files import read_secret
+from mutoscope.files import Links, LocalFiles, read_secret
 from mutoscope.keys import Keys
-from mutoscope.references import Limits
+from mutoscope.references import FetchError, Limits
 from mutoscope.schema import open_database
 from mutoscope.store import Store
 
@@ -38,6 +39,21 @@ def limits_of(settings: Settings) -> Limits:
         max_redirects=settings.max_redirects,
         allow_networks=settings.allow_networks,
     )
+
+
+def opener(links: Links, files: LocalFiles) -> Callable[[str], bytes | None]:
+    """What reads a reference that is a file of our own: one kept with its task, or a signed link of ours."""
+
+    def open_own(reference: str) -> bytes | None:
+        key = reference.removeprefix("file:") if reference.startswith("file:") else links.key_of(reference)
+        if key is None:
+            return None
+        data = files.read(key)
+        if data is None:
+            raise FetchError("this upload is gone; uploads are kept for some days, so send it again")
+        return data
+
+    return open_own
 
 
 def open_keys(settings: Settings) -> Keys:

@@ -8,10 +8,9 @@ from pathlib import Path
 from mutoscope.client import ClientError, Progress
 from mutoscope.config import Settings
 from mutoscope.files import Links, open_files, read_secret
-from mutoscope.opening import limits_of, open_engine
-from mutoscope.references import fetch_images
+from mutoscope.film import Film
+from mutoscope.opening import limits_of, open_engine, opener
 from mutoscope.tasks import Status, Task, TaskError
-from mutoscope.worker import film, metadata_of, opener, receipt_of
 
 _WHY = {
     "images_sha256": "its references are not what they were",
@@ -38,24 +37,17 @@ class Replay:
 
     def run(self) -> Iterator[Progress]:
         """Render. Raises ClientError for references that are gone."""
-        settings, request = self._settings, self._task.request
-        engine = open_engine(self._task.engine, settings)
+        settings = self._settings
+        film = Film(open_engine(self._task.engine, settings), self._task.request, self.video, self._poster)
         own = opener(Links(read_secret(settings.home, "links")), open_files(settings.files))
         try:
-            arriving = fetch_images(
-                request.images, limits_of(settings), open_upload=own, longest_side=engine.longest_side
-            )
-            images = []
-            for image in arriving:
-                images.append(image)
-                yield Progress("reading images", 0.0)
-            for shot in film(engine, request, images, self.video, self._poster, metadata_of(request, engine)):
+            for shot in film.shoot(limits_of(settings), own):
                 yield Progress(shot.stage, shot.progress)
         except TaskError as error:
             raise ClientError(str(error)) from error
         finally:
             self._poster.unlink(missing_ok=True)
-        self._after = receipt_of(request, engine, images, self.video)
+        self._after = film.receipt()
 
     @property
     def is_same(self) -> bool:

@@ -1,4 +1,4 @@
-"""One task's journey, and the only module that knows its order: claim → images → frames → mp4 → file → finished row.
+"""One task's journey, and the only module that knows its order: claim → film → files → finished row.
 
 A worker is one process with one engine at work. It meets the API only in rows and files. Whatever it did not foresee
 ends it, after giving the task back: an engine that failed in an unknown way is not trusted with the next task.
@@ -10,27 +10,23 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any
 
 import structlog
 
-from mutoscope import __version__
-from mutoscope.engines import Engine, Frames, Image, Step
+from mutoscope.engines import Engine
 from mutoscope.files import Links, LocalFiles
-from mutoscope.models import MODELS
-from mutoscope.references import FetchError, Limits, fetch_images
+from mutoscope.film import Film
+from mutoscope.opening import opener
+from mutoscope.references import Limits
 from mutoscope.store import Hold, Store
-from mutoscope.tasks import Task, TaskError, VideoRequest
-from mutoscope.video import Mp4Writer, write_poster
+from mutoscope.tasks import Task, TaskError
 
 log = structlog.get_logger()
 
-_FETCH_SHARE = 0.05  # of a task's progress; the engine's own 0 to 1 fills the rest
 _BETWEEN_WRITES_SECONDS = 0.25  # progress that moves faster than this is not worth a durable write
 
 
@@ -104,47 +100,27 @@ class Worker:
 
     def _render(self, task: Task, engine: Engine, lease: Lease) -> None:
         self._clear_former_attempts(task)
-        request = task.request
         stem = f"{task.id}-{task.attempt}"
         video, poster = self.scratch / f"{stem}.mp4", self.scratch / f"{stem}.jpg"
-        clock = Stopwatch()
-        first_frame_ms = 0
-
-        images: list[Image] = []
-        arriving = fetch_images(
-            request.images, self.limits, open_upload=opener(self.links, self.files), longest_side=engine.longest_side
-        )
-        for number, image in enumerate(arriving, start=1):
-            images.append(image)
-            self._step(lease, "fetching references", _FETCH_SHARE * number / len(request.images))
-        clock.lap("references")
-
-        with closing(film(engine, request, images, video, poster, metadata_of(request, engine))) as shots:
+        film = Film(engine, task.request, video, poster)
+        with closing(film.shoot(self.limits, opener(self.links, self.files))) as shots:
             for shot in shots:
-                clock.lap(shot.stage.partition(",")[0])
-                if shot.num_frames and not first_frame_ms:
-                    first_frame_ms = clock.since_start()
-                progress = _FETCH_SHARE + (1 - _FETCH_SHARE) * shot.progress
-                self._step(lease, shot.stage, progress, is_step=not shot.num_frames)
-        clock.lap("rendering")
-        receipt = receipt_of(request, engine, images, video)
+                if self.stopping.is_set():
+                    raise Stopped
+                lease.advance(shot.stage, shot.progress, is_step=not shot.num_frames)
+        shot_at = time.monotonic()
+        receipt = film.receipt()
 
         output, picture = f"outputs/{stem}.mp4", f"outputs/{stem}.jpg"
         self.files.put(picture, poster)
         self.files.put(output, video)
-        clock.lap("storing")
-        timings = {**clock.laps, "first_frame": first_frame_ms}
+        timings = {**film.timings, "storing": round((time.monotonic() - shot_at) * 1000)}
         hold = self.store.succeed(task, output, picture, timings, receipt)
         if hold is not Hold.KEPT:
             self.files.delete(output)
             self.files.delete(picture)
             raise Canceled if hold is Hold.CANCEL else LeaseLost
         log.info("task succeeded", task=task.id, attempt=task.attempt, **timings)
-
-    def _step(self, lease: Lease, stage: str, progress: float, is_step: bool = True) -> None:
-        if self.stopping.is_set():
-            raise Stopped
-        lease.advance(stage, progress, is_step)
 
     def _clear_former_attempts(self, task: Task) -> None:
         """Remove what earlier attempts left: they are fenced off, so nobody else will."""
@@ -202,120 +178,3 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-
-
-class Stopwatch:
-    """Milliseconds by lap; laps of one name add up."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-        self._start = self._last = time.monotonic()
-
-    def lap(self, name: str) -> None:
-        now = time.monotonic()
-        self._seconds[name] = self._seconds.get(name, 0.0) + now - self._last
-        self._last = now
-
-    @property
-    def laps(self) -> dict[str, int]:
-        return {name: round(seconds * 1000) for name, seconds in self._seconds.items()}
-
-    def since_start(self) -> int:
-        return round((time.monotonic() - self._start) * 1000)
-
-
-def opener(links: Links, files: LocalFiles) -> Callable[[str], bytes | None]:
-    """What reads a reference that is a file of our own: one kept with its task, or a signed link of ours."""
-
-    def open_own(reference: str) -> bytes | None:
-        key = reference.removeprefix("file:") if reference.startswith("file:") else links.key_of(reference)
-        if key is None:
-            return None
-        data = files.read(key)
-        if data is None:
-            raise FetchError("this upload is gone; uploads are kept for some days, so send it again")
-        return data
-
-    return open_own
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """A moment of filming: the stage and the progress (0 to 1), and how many frames have just been encoded."""
-
-    stage: str
-    progress: float
-    num_frames: int = 0
-
-
-def film(
-    engine: Engine,
-    request: VideoRequest,
-    images: Sequence[Image],
-    video: Path,
-    poster: Path,
-    metadata: Mapping[str, str],
-) -> Generator[Shot, None, None]:
-    """Drive an engine into an mp4 and a poster, telling of each step. Closing it early leaves the files unfinished."""
-    poster_at = request.num_frames // 3  # past the first frames, which say least, and before the end, which says all
-    work = engine.generate(request, images)
-    with Mp4Writer(video, request.size, metadata) as writer, _closing(work):
-        for event in work:
-            match event:
-                case Step(stage=stage, progress=progress):
-                    yield Shot(stage, progress)
-                case Frames(pixels=pixels, progress=progress):
-                    if writer.num_frames <= poster_at < writer.num_frames + len(pixels):
-                        write_poster(poster, pixels[poster_at - writer.num_frames])
-                    writer.add(pixels)
-                    yield Shot("rendering", progress, len(pixels))
-        if writer.num_frames != request.num_frames:
-            raise RuntimeError(f"{engine.name} made {writer.num_frames} frames, not {request.num_frames}")
-
-
-def metadata_of(request: VideoRequest, engine: Engine) -> dict[str, str]:
-    """What a video says of itself: what made it, and from what seed.
-
-    `model` is the one that the engine stands for, which in a sandbox is not the one that was asked for.
-    """
-    model = next(model.id for model in MODELS.values() if model.engine == engine.name)
-    title = "".join(letter if letter.isprintable() else " " for letter in request.prompt)
-    return {
-        "title": title if len(title) <= 120 else title[:119] + "…",
-        "engine": engine.name,
-        "engine_version": engine.version,
-        "model": model,
-        "seed": str(request.seed),
-        "software": f"Mutoscope {__version__}",
-        "comment": f"Made by Mutoscope {__version__} with the engine {engine.name}",
-    }
-
-
-def receipt_of(request: VideoRequest, engine: Engine, images: Sequence[Image], video: Path) -> dict[str, Any]:
-    """How a video was made, and digests to tell by whether it was made again: of each decoded image, and of the mp4."""
-    width, height = request.size
-    with video.open("rb") as file:
-        video_sha256 = file_digest(file, "sha256").hexdigest()
-    return {
-        "engine": engine.name,
-        "engine_version": engine.version,
-        "mutoscope": __version__,
-        "seed": request.seed,
-        "width": width,
-        "height": height,
-        "frames": request.num_frames,
-        **engine.receipt(),
-        "images_sha256": [sha256(image.pixels.tobytes()).hexdigest() for image in images],
-        "video_sha256": video_sha256,
-    }
-
-
-@contextmanager
-def _closing(work: Iterator[Step | Frames]) -> Iterator[None]:
-    # A generator left halfway would hold its threads and memory until somebody collects it.
-    try:
-        yield
-    finally:
-        close = getattr(work, "close", None)
-        if close is not None:
-            close()

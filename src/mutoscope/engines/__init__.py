@@ -42,8 +42,8 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A piece of work is done: `stage` is what it was, in words a person understands, and where it was one of several
-    of a kind, a comma and which; `progress` is of the whole, 0 to 1."""
+    """A piece of work begins: `stage` is what it is, in words a person understands, and where it is one of several of a
+    kind, a comma and which; `progress` is of the whole so far, 0 to 1. It lasts until the next Step, or the end."""
 
     stage: str
     progress: float

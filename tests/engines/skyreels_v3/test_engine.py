@@ -14,10 +14,11 @@ import pytest
 from mutoscope.engines import Engine, Frames, Image, Step
 from mutoscope.engines.skyreels_v3.engine import SkyreelsV3
 from mutoscope.engines.skyreels_v3.spec import Options
+from mutoscope.film import Film
+from mutoscope.references import Limits
 from mutoscope.tasks import InvalidRequestError, VideoRequest
-from mutoscope.worker import film
 
-from .golden import CHECKPOINT, picture
+from .golden import CHECKPOINT, GOLDEN, picture
 
 
 class Small(VideoRequest):
@@ -54,8 +55,10 @@ def test_steps_tell_of_the_whole_journey_and_progress_only_rises() -> None:
         "loading the VAE",
         "loading the transformer",
         "reading the prompt",
-        *["looking at the references"] * 2,
+        "looking at the references, 1 of 2",
+        "looking at the references, 2 of 2",
         *[f"denoising, step {number} of 8" for number in range(1, 9)],
+        "rendering",
     ]
     progress = [event.progress for event in events]
     assert progress == sorted(progress)
@@ -63,7 +66,7 @@ def test_steps_tell_of_the_whole_journey_and_progress_only_rises() -> None:
     frames = [event.pixels.shape for event in events if isinstance(event, Frames)]
     assert frames == [(1, 64, 96, 3), (4, 64, 96, 3), (4, 64, 96, 3)]
     # The engine stays warm.
-    assert next(iter(engine.generate(request(), images()))) == Step("reading the prompt", 0.01)
+    assert next(iter(engine.generate(request(), images()))) == Step("reading the prompt", 0.0)
 
 
 def test_load_may_come_first(engine: SkyreelsV3) -> None:
@@ -71,13 +74,17 @@ def test_load_may_come_first(engine: SkyreelsV3) -> None:
     assert list(engine.load()) == []
 
 
-def test_a_worker_films_it_into_an_mp4(engine: SkyreelsV3, tmp_path: Path) -> None:
-    video, poster = tmp_path / "out.mp4", tmp_path / "out.jpg"
-    shots = list(film(engine, request(), images(), video, poster, {"engine": engine.name}))
+def test_it_is_filmed_into_an_mp4(engine: SkyreelsV3, tmp_path: Path) -> None:
+    def read(reference: str) -> bytes:
+        return Path(reference).read_bytes()
+
+    asked = Small("A paper boat drifts.", (str(GOLDEN / "refs/blobs_90x160_0.png"),))
+    film = Film(engine, asked, tmp_path / "out.mp4", tmp_path / "out.jpg")
+    shots = list(film.shoot(Limits(), read))
     assert sum(shot.num_frames for shot in shots) == 9
-    with av.open(str(video)) as opened:
+    with av.open(str(tmp_path / "out.mp4")) as opened:
         assert sum(1 for _ in opened.decode(video=0)) == 9
-    assert poster.stat().st_size > 0
+    assert (tmp_path / "out.jpg").stat().st_size > 0
 
 
 def test_the_size_is_the_request_s_whatever_the_first_picture_s_shape(engine: SkyreelsV3) -> None:

@@ -40,14 +40,16 @@ class Animatic:
     def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
         """Frames that depend on nothing but the prompt, the seed, the size, the duration and the images."""
         cutouts = []
-        for number, image in enumerate(images, 1):
+        for number, image in enumerate(images):
+            which = f", {number + 1} of {len(images)}" if len(images) > 1 else ""
+            yield Step(f"looking at the references{which}", _SEEING * number / len(images))
             cutouts.append(see(image))
-            yield Step("looking at the references", _SEEING * number / len(images))
+        yield Step("composing", _SEEING)
         count = request.num_frames
         direction = read_direction(request.prompt)
         shots = compose(cutouts, direction, Lens(*request.size), count / FPS, request.seed)
         del cutouts
-        yield Step("composing", _SEEING + _COMPOSING)
+        yield Step("rendering", _SEEING + _COMPOSING)
         done = 0
         frames = Edit(shots, count, direction.join).frames()
         try:

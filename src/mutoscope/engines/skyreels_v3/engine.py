@@ -72,7 +72,7 @@ class SkyreelsV3:
         return self._plan or building.plan(self.options, self.device)
 
     def load(self) -> Iterator[Step]:
-        """Load the networks, yielding what is about to be loaded; yields nothing when they are there."""
+        """Load the networks, part by part; yields nothing when they are there."""
         if self._built is not None and self._built.crew is not None and self._built.crew.is_over:
             self._built = None  # a rank failed: the next video starts with a new crew
         if self._built is None:
@@ -137,23 +137,33 @@ class SkyreelsV3:
             rules=built.rules,
         )
         latent_frames = num_latent_frames(request.num_frames)
+        yield Step("reading the prompt", 0.0)
         with closing(events):  # other processes wait for this one to go on, or to say that it does not
             for event in events:
                 match event:
                     case Embedded():
-                        yield Step("reading the prompt", _TEXT)
-                    case Referenced(index=index):
-                        yield Step("looking at the references", _share(_TEXT, _REFERENCES, (index + 1) / len(images)))
+                        yield _looking(0, len(images))
+                    case Referenced(index=index) if index + 1 < len(images):
+                        yield _looking(index + 1, len(images))
+                    case Referenced():
+                        yield self._denoising(0, 0)
                     case Working(step=step, fraction=fraction):
                         yield self._denoising(step, step + fraction)
-                    case Denoised(step=step):
-                        yield self._denoising(step, step + 1)
+                    case Denoised(step=step) if step + 1 < options.steps:
+                        yield self._denoising(step + 1, step + 1)
+                    case Denoised():
+                        yield Step("rendering", _DENOISED)
                     case Decoded(index=index, pixels=pixels):
                         yield Frames(pixels, _share(_DENOISED, 1.0, (index + 1) / latent_frames))
 
     def _denoising(self, step: int, done: float) -> Step:
         share = _share(_REFERENCES, _DENOISED, done / self.options.steps)
         return Step(f"denoising, step {step + 1} of {self.options.steps}", share)
+
+
+def _looking(index: int, count: int) -> Step:
+    which = f", {index + 1} of {count}" if count > 1 else ""
+    return Step(f"looking at the references{which}", _share(_TEXT, _REFERENCES, index / count))
 
 
 def _steps(loading: Generator[str, None, Built]) -> Generator[Step, None, Built]:
