@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     skyreels_text_guidance: float = Field(1.0, ge=1, description="Guidance by the prompt; 1 is none, as published.")
     skyreels_image_guidance: float = Field(1.0, ge=1, description="Guidance by the references; 1 is none.")
     skyreels_negative_prompt: str = Field("", description="What guidance leads away from.")
+    skyreels_previews: bool = Field(True, description="Show what a video is going to look like after each step.")
     max_resolution: Literal["480p", "540p", "720p"] = Field("720p", description="The largest resolution to accept.")
 
     @field_validator("home", mode="after")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mutoscope import __version__
-from mutoscope.engines import Engine, Frames, Image, Step
+from mutoscope.engines import Engine, Event, Frames, Image, Pixels, Preview, Step
 from mutoscope.models import MODELS
 from mutoscope.references import Limits, fetch_images
 from mutoscope.tasks import VideoRequest
@@ -26,11 +26,13 @@ _FETCH_SHARE = 0.05  # of the progress; the engine's own 0 to 1 fills the rest
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A moment of filming: what is under way, the progress (0 to 1), and how many frames have just been encoded."""
+    """A moment of filming: what is under way, the progress (0 to 1), how many frames have just been encoded, and a new
+    preview, (height, width, 3) RGB uint8, where the engine made one."""
 
     stage: str
     progress: float
     num_frames: int = 0
+    preview: Pixels | None = None
 
 
 class Film:
@@ -57,21 +59,25 @@ class Film:
         for image in arriving:
             self._images.append(image)
             yield Shot("fetching references", _FETCH_SHARE * len(self._images) / len(request.images))
-        lap = "references"
-        stage = "starting"
+        lap = stage = "references"
+        progress = _FETCH_SHARE
         work = engine.generate(request, self._images)
         with Mp4Writer(self._video, request.size, metadata_of(request, engine)) as writer, _closing(work):
             for event in work:
-                clock.lap(lap)
-                progress = _FETCH_SHARE + (1 - _FETCH_SHARE) * event.progress
                 match event:
+                    case Preview(pixels=pixels):
+                        clock.lap("previews")
+                        yield Shot(stage, progress, preview=pixels)
                     case Step():
-                        stage = event.stage
+                        clock.lap(lap)
+                        stage, progress = event.stage, _share(event.progress)
                         lap = stage.partition(",")[0]
                         yield Shot(stage, progress)
                     case Frames(pixels=pixels):
+                        clock.lap(lap)
                         self._encode(writer, pixels)
                         clock.lap("encoding")
+                        progress = _share(event.progress)
                         yield Shot(stage, progress, len(pixels))
             clock.lap(lap)
             if writer.num_frames != request.num_frames:
@@ -103,7 +109,7 @@ class Film:
             "video_sha256": video_sha256,
         }
 
-    def _encode(self, writer: Mp4Writer, pixels: Any) -> None:
+    def _encode(self, writer: Mp4Writer, pixels: Pixels) -> None:
         self._first_frame_ms = self._first_frame_ms or self._clock.since_start()
         # A third into the video: past the first frames, which say least, and before the end, which says all.
         poster_at = self._request.num_frames // 3 - writer.num_frames
@@ -150,8 +156,12 @@ def metadata_of(request: VideoRequest, engine: Engine) -> dict[str, str]:
     }
 
 
+def _share(of_engine: float) -> float:
+    return _FETCH_SHARE + (1 - _FETCH_SHARE) * of_engine
+
+
 @contextmanager
-def _closing(work: Iterator[Step | Frames]) -> Iterator[None]:
+def _closing(work: Iterator[Event]) -> Iterator[None]:
     # A generator left halfway would hold its threads and memory until somebody collects it.
     try:
         yield

@@ -97,6 +97,7 @@ def open_skyreels(settings: Settings) -> SkyreelsV3:
             text_guidance=settings.skyreels_text_guidance,
             image_guidance=settings.skyreels_image_guidance,
             negative_prompt=settings.skyreels_negative_prompt,
+            has_previews=settings.skyreels_previews,
         )
         return SkyreelsV3(options)
     except (CheckpointError, ValueError) as error:

@@ -1,7 +1,8 @@
 """What an engine is, and the names of those there are.
 
-An engine turns a request and its decoded images into Steps and Frames; it knows nothing of tasks, rows, files, HTTP or
-mp4. It yields and never calls back: whoever drives the generator owns progress, cancel, time-outs and the encoder.
+An engine turns a request and its decoded images into Steps, Previews and Frames; it knows nothing of tasks, rows,
+files, HTTP or mp4. It yields and never calls back: whoever drives the generator owns progress, cancel, time-outs and
+the encoder.
 """
 
 from __future__ import annotations
@@ -57,6 +58,19 @@ class Frames:
     progress: float
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What the video is going to look like, as far as can be told yet: some of its frames, small, side by side.
+
+    (height, width, 3) RGB uint8. A later one replaces it.
+    """
+
+    pixels: Pixels
+
+
+Event = Step | Frames | Preview
+
+
 class Engine(Protocol):
     """The contract. `name` is what responses and metadata carry; `version` names weights and code for the receipt.
 
@@ -72,8 +86,8 @@ class Engine(Protocol):
         """What another machine would need to render the same again: weights, precision, steps, libraries, device."""
         ...
 
-    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
-        """Yield Steps and, in all, exactly `request.num_frames` frames of `request.size`.
+    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Event]:
+        """Yield Steps, Previews if it can, and, in all, exactly `request.num_frames` frames of `request.size`.
 
         The same request and images give the same frames. Raises TaskError for what the caller can mend; anything
         else is a fault of ours. Closing the generator ends the work and frees what it holds.

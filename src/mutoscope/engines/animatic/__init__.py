@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from mutoscope.engines import Frames, Image, Step
+from mutoscope.engines import Event, Frames, Image, Step
 from mutoscope.engines.animatic.direction import read_direction
 from mutoscope.engines.animatic.filming.composition import compose
 from mutoscope.engines.animatic.filming.edit import Edit
@@ -37,7 +37,7 @@ class Animatic:
             "saliency": saliency_weights() is not None,
         }
 
-    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
+    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Event]:
         """Frames that depend on nothing but the prompt, the seed, the size, the duration and the images."""
         cutouts = []
         for number, image in enumerate(images):

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from mutoscope import __version__
-from mutoscope.engines import Frames, Image, Step
+from mutoscope.engines import Event, Frames, Image, Preview, Step
 from mutoscope.engines.skyreels_v3 import building, checkpoint, text
 from mutoscope.engines.skyreels_v3.building import Built
-from mutoscope.engines.skyreels_v3.pipeline import Decoded, Embedded, Referenced, render
+from mutoscope.engines.skyreels_v3.pipeline import Decoded, Embedded, Previewed, Referenced, render
 from mutoscope.engines.skyreels_v3.placement import Plan
 from mutoscope.engines.skyreels_v3.sampling import Denoised, Working, noise_levels
 from mutoscope.engines.skyreels_v3.spec import REFERENCE_SLOTS, Options, num_latent_frames
@@ -79,10 +79,10 @@ class SkyreelsV3:
             self._plan = self.plan()
             self._built = yield from _steps(building.build(self.options, self.device, self._plan))
 
-    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
-        """Yield a Step for each piece of work and Frames as they are decoded. Raises InvalidRequestError.
+    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Event]:
+        """Yield a Step for each piece of work, a Preview after each step, and Frames as they are decoded.
 
-        Out of memory before the first frame, the next placement is tried once.
+        Raises InvalidRequestError. Out of memory before the first frame, the next placement is tried once.
         """
         has_frames = False
         try:
@@ -108,7 +108,7 @@ class SkyreelsV3:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
+    def _generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Event]:
         yield from self.load()
         built = self._built
         assert built is not None
@@ -135,6 +135,7 @@ class SkyreelsV3:
             image_guidance=options.image_guidance,
             noise_device=self.device if options.noise_on_device else None,
             rules=built.rules,
+            has_previews=options.has_previews,
         )
         latent_frames = num_latent_frames(request.num_frames)
         yield Step("reading the prompt", 0.0)
@@ -153,6 +154,8 @@ class SkyreelsV3:
                         yield self._denoising(step + 1, step + 1)
                     case Denoised():
                         yield Step("rendering", _DENOISED)
+                    case Previewed(pixels=pixels):
+                        yield Preview(pixels)
                     case Decoded(index=index, pixels=pixels):
                         yield Frames(pixels, _share(_DENOISED, 1.0, (index + 1) / latent_frames))
 

@@ -17,6 +17,7 @@ from mutoscope.engines.skyreels_v3 import conditioning, text
 from mutoscope.engines.skyreels_v3.checkpoint import Networks
 from mutoscope.engines.skyreels_v3.conditioning import Posterior
 from mutoscope.engines.skyreels_v3.decoding import decode, to_pixels
+from mutoscope.engines.skyreels_v3.previewing import strip
 from mutoscope.engines.skyreels_v3.sampling import (
     QUIET_SECONDS,
     Conditions,
@@ -55,6 +56,13 @@ class Referenced:
 
 
 @dataclass(frozen=True, slots=True)
+class Previewed:
+    """The video as the step just done predicts it: some frames, small, side by side, (height, width, 3) uint8."""
+
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """The next frames of the video, (frames, height, width, 3) uint8, and the latent frame that they come from."""
 
@@ -62,7 +70,7 @@ class Decoded:
     pixels: Pixels
 
 
-Event = Embedded | Drawn | Referenced | Working | Denoised | Decoded
+Event = Embedded | Drawn | Referenced | Working | Denoised | Previewed | Decoded
 
 
 @dataclass(frozen=True)
@@ -95,12 +103,13 @@ def render(
     noise_device: torch.device | None = None,
     rules: Rules | None = None,
     quiet_seconds: float = QUIET_SECONDS,
+    has_previews: bool = False,
 ) -> Generator[Event]:
     """Render `num_frames` frames of `size` (width, height) from 1 to 4 pictures, yielding each piece of work when done.
 
     `prompt` and `negative` are token ids, with the end token; a `negative` turns guidance on. A step that takes longer
-    than `quiet_seconds` yields in between, so that it can be left. Raises ValueError for sizes and counts that the
-    network can't take.
+    than `quiet_seconds` yields in between, so that it can be left. `has_previews`: each step ends in one. Raises
+    ValueError for sizes and counts that the network can't take.
     """
     check_size(size)
     if not 1 <= len(pictures) <= REFERENCE_SLOTS:
@@ -139,9 +148,11 @@ def render(
     conditions = Conditions(references, prompt_keys, negative_keys, text_guidance, image_guidance)
     latents = noise
     for event in denoise(networks.transformer, noise, conditions, networks.numerics, steps, rules.loop, quiet_seconds):
-        if isinstance(event, Denoised):
-            latents = event.latents
         yield event
+        if isinstance(event, Denoised):
+            if has_previews:
+                yield Previewed(strip(networks.vae, latents, event.prediction, event.sigma))
+            latents = event.latents
     del conditions, references, prompt_keys, negative_keys, noise, event
 
     # 5. Frames.

@@ -32,11 +32,13 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Denoised:
-    """A step is done: (1, 16, frames, h, w) latents after it, and the guided prediction that led there."""
+    """A step is done: (1, 16, frames, h, w) latents after it, and the guided prediction that led there; `sigma` is the
+    noise level that it started from."""
 
     step: int
     latents: Tensor
     prediction: Tensor
+    sigma: float
 
 
 def unipc(flow_shift: float = FLOW_SHIFT) -> Any:
@@ -174,7 +176,7 @@ def denoise(
             prediction = rules.guide(prediction, no_text, nothing, conditions.text_guidance, conditions.image_guidance)
         # The prediction enters the solver in the network's own precision, as it did when the model was measured.
         latents = solver.step(prediction, timestep, latents, return_dict=False)[0]
-        yield Denoised(step, latents, prediction)
+        yield Denoised(step, latents, prediction, float(solver.sigmas[step]))
 
 
 class _Pace:

@@ -77,7 +77,8 @@ class Options:
     `device`: empty takes the accelerator if there is one. `noise_on_device` draws noise where the network runs: the
     reference's numbers for a seed, but other numbers on other devices. Guidance of 1 is none; text and image guidance
     together cost three predictions a step instead of one. `gpus` render one video together. `placement` and
-    `attention` pin what is otherwise chosen by what fits and what the device has.
+    `attention` pin what is otherwise chosen by what fits and what the device has. `has_previews`: each step hands out
+    what the video is going to look like.
     """
 
     checkpoint: Path
@@ -92,6 +93,7 @@ class Options:
     gpus: int = 1
     placement: Placement | None = None
     attention: str | None = None
+    has_previews: bool = True
 
     def __post_init__(self) -> None:
         if self.gpus < 1:
