@@ -30,7 +30,7 @@ from PIL import Image
 
 from mutoscope.engines.skyreels_v3.conditioning import encode, letterbox, normalise, sample, statistics_of
 from mutoscope.engines.skyreels_v3.decoding import decode, to_pixels
-from mutoscope.engines.skyreels_v3.numerics import FAST, STRICT, Attention, Numerics, use
+from mutoscope.engines.skyreels_v3.numerics import COMPILED, FAST, STRICT, Attention, Numerics, use
 from mutoscope.engines.skyreels_v3.sampling import (
     Conditions,
     Denoised,
@@ -121,11 +121,8 @@ def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
 def bench_denoise(given: argparse.Namespace, device: torch.device) -> None:
     """Both loops in turns, so that a busy machine slows both; medians of the runs and of their ratios."""
     network = network_of(given, device)
-    numerics = STRICT if given.mode == "strict" else FAST
+    numerics = STRICT if given.mode == "strict" else COMPILED if given.compile else FAST
     ours, attention = sharing(network, numerics, given, device)
-    if given.compile:
-        for block in ours.blocks:
-            block.compile(dynamic=False)
     dtype = getattr(torch, given.precision)
     rows, columns = given.height // 8, given.width // 8
     generator = torch.Generator().manual_seed(0)

@@ -92,6 +92,7 @@ def test_everything_lies_in_one_home_folder() -> None:
         ("skyreels_gpus", "4", 4),
         ("skyreels_placement", "blocks offloaded", "blocks offloaded"),
         ("skyreels_attention", "flash", "flash"),
+        ("skyreels_compile", "1", True),
         ("skyreels_steps", "12", 12),
         ("skyreels_text_guidance", "7.5", 7.5),
         ("skyreels_image_guidance", "5", 5),

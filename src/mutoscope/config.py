@@ -78,6 +78,9 @@ class Settings(BaseSettings):
         Field("", description="Where the weights lie; empty: the first of these that fits.")
     )
     skyreels_attention: str = Field("", description="diffusers' attention back end; empty: the fastest exact one.")
+    skyreels_compile: bool = Field(
+        False, description="Have torch compile the network's blocks: faster, after a minute for each new size."
+    )
     skyreels_steps: int = Field(8, ge=1, le=50, description="Denoising steps; the model was made for 8.")
     skyreels_text_guidance: float = Field(1.0, ge=1, description="Guidance by the prompt; 1 is none, as published.")
     skyreels_image_guidance: float = Field(1.0, ge=1, description="Guidance by the references; 1 is none.")

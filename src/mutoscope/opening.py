@@ -93,6 +93,7 @@ def open_skyreels(settings: Settings) -> SkyreelsV3:
             gpus=settings.skyreels_gpus,
             placement=settings.skyreels_placement or None,
             attention=settings.skyreels_attention or None,
+            compiled=settings.skyreels_compile,
             steps=settings.skyreels_steps,
             text_guidance=settings.skyreels_text_guidance,
             image_guidance=settings.skyreels_image_guidance,

@@ -6,6 +6,7 @@ Knows devices and what is free on them; no request and no picture.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
@@ -113,12 +114,22 @@ def _load(
 ) -> Generator[str, None, Networks]:
     # Resident networks go to the device part by part; any other placement starts from host memory.
     start = device if placement == "resident" else torch.device("cpu")
-    networks = yield from checkpoint.load(options.checkpoint, options.precision, options.mode, start)
+    networks = yield from checkpoint.load(options.checkpoint, options.precision, options.mode, start, options.compiled)
     if placement != "resident":
         yield "placing the weights"
         networks = apply_placement(networks, placement, device)
     networks.transformer.set_attention_backend(attention)
     return networks
+
+
+def check_compiler(options: Options, device: torch.device) -> None:
+    """Raises ValueError when blocks are to be compiled, and what compiles for the device is not there."""
+    if not options.compiled:
+        return
+    if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
+        raise ValueError("compiled is True, which needs a C++ compiler on a CPU, and there is neither g++ nor clang++.")
+    if device.type == "cuda" and find_spec("triton") is None:
+        raise ValueError("compiled is True, which needs the package triton on a GPU, and it is not installed.")
 
 
 def attention_of(options: Options, device: torch.device) -> str:

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel
 
-from mutoscope.engines.skyreels_v3.numerics import FAST, STRICT, Attention, Numerics, use
+from mutoscope.engines.skyreels_v3.numerics import COMPILED, FAST, STRICT, Attention, Numerics, use
 from mutoscope.engines.skyreels_v3.sampling import schedule
 from mutoscope.engines.skyreels_v3.spec import (
     CLASSES,
@@ -115,11 +115,13 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def load(folder: Path, precision: Precision, mode: Mode, device: torch.device) -> Generator[str, None, Networks]:
+def load(
+    folder: Path, precision: Precision, mode: Mode, device: torch.device, compiled: bool = False
+) -> Generator[str, None, Networks]:
     """Check a checkpoint and load it, yielding what is about to be loaded; returns the networks.
 
     In bfloat16 the text encoder and the transformer's large matrices are; its norms, modulation and time embedding, and
-    the VAE, are float32, as when the model was measured. Raises CheckpointError.
+    the VAE, are float32, as when the model was measured. `compiled` goes with `fast`. Raises CheckpointError.
     """
     yield "checking the weights"
     check(folder)
@@ -140,7 +142,7 @@ def load(folder: Path, precision: Precision, mode: Mode, device: torch.device) -
     # from_pretrained, not .to(dtype), keeps in float32 what must stay so.
     transformer_class: Any = WanTransformer3DModel
     transformer = transformer_class.from_pretrained(folder / "transformer", torch_dtype=dtype, local_files_only=True)
-    numerics = STRICT if mode == "strict" else FAST
+    numerics = STRICT if mode == "strict" else COMPILED if compiled else FAST
     attention = use(transformer, numerics)
     transformer = transformer.to(device).eval().requires_grad_(False)
     return Networks(tokenizer, text_encoder, vae, transformer, numerics, attention, device)

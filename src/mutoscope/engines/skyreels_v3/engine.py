@@ -44,6 +44,7 @@ class SkyreelsV3:
         self.version = f"{__version__} {digest[:16]} {options.mode} {options.precision}"
         self.device = building.device_of(options)
         building.attention_of(options, self.device)
+        building.check_compiler(options, self.device)
         self._built: Built | None = None
         self._plan: Plan | None = None
 
@@ -64,6 +65,7 @@ class SkyreelsV3:
             "gpus": options.gpus,
             "placement": self._built.placement if self._built else "",
             "attention": self._built.attention if self._built else "",
+            "compiled": options.compiled,
             "libraries": {name: version(name) for name in ("torch", "diffusers", "transformers", "tokenizers")},
         }
 

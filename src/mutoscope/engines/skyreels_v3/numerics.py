@@ -21,56 +21,76 @@ TextKeys = tuple[Tensor, Tensor]
 """A block's keys and values of the text: (1, 512, heads, head_dim) each."""
 
 
-def round_twice(tokens: Tensor, norm: nn.RMSNorm) -> Tensor:
-    """RMS norm over all heads, rounded to the weight's precision before and after the weight (1, tokens, dim)."""
+Heads = Callable[[Tensor, nn.RMSNorm, int, "Tensor | None"], Tensor]
+"""Projected tokens (1, tokens, dim), which may be overwritten, to so many heads (1, tokens, heads, head_dim).
+
+They are normalised over all heads and, where there are angles (tokens, 1, head_dim / 2), turned by them.
+"""
+
+
+def strict_heads(tokens: Tensor, norm: nn.RMSNorm, heads: int, angles: Tensor | None) -> Tensor:
+    """Rounded to the weight's precision before the norm's weight, after it, and after a rotation in complex128."""
     eps = norm.eps
     assert eps is not None
     variance = tokens.float().pow(2).mean(-1, keepdim=True)
-    return (tokens * torch.rsqrt(variance + eps)).to(norm.weight.dtype) * norm.weight
+    tokens = (tokens * torch.rsqrt(variance + eps)).to(norm.weight.dtype) * norm.weight
+    split = _split(tokens, heads)
+    if angles is None:
+        return split
+    pairs = torch.view_as_complex(torch.unflatten(split.double(), -1, (-1, 2)))
+    return torch.view_as_real(pairs * angles).flatten(-2).to(split.dtype)
 
 
-def round_once(tokens: Tensor, norm: nn.RMSNorm) -> Tensor:
-    """The same norm, rounded once at its end (1, tokens, dim)."""
-    if tokens.device.type == "cpu" and tokens.dtype != torch.float32:
-        # torch's own takes twice as long there in bfloat16.
+def lean_heads(tokens: Tensor, norm: nn.RMSNorm, heads: int, angles: Tensor | None) -> Tensor:
+    """In float32 and in place, for two copies of the tokens and no more; rounded at the end, and once between where
+    the device has a kernel for the norm."""
+    dtype = tokens.dtype
+    if tokens.device.type == "cpu":
         eps = norm.eps
         assert eps is not None
-        wide = tokens.float()
-        return wide.mul_(torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).mul_(norm.weight).to(tokens.dtype)
-    rounded: Tensor = norm(tokens)
-    return rounded
+        tokens = tokens.float()
+        squares = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True).square_()
+        tokens.mul_(squares.div_(tokens.shape[-1]).add_(eps).rsqrt_()).mul_(norm.weight)
+    else:
+        tokens = norm(tokens)
+    if angles is not None:
+        tokens = tokens.float()
+        torch.view_as_complex(torch.unflatten(_split(tokens, heads), -1, (-1, 2))).mul_(angles)
+    return _laid_out(_split(tokens, heads), dtype)
 
 
-def rotate_double(heads: Tensor, angles: Tensor) -> Tensor:
-    """Rotary embedding in complex128: (1, tokens, heads, head_dim) by angles (tokens, 1, head_dim / 2)."""
-    pairs = torch.view_as_complex(torch.unflatten(heads.double(), -1, (-1, 2)))
-    return torch.view_as_real(pairs * angles).flatten(-2).to(heads.dtype)
-
-
-def rotate_single(heads: Tensor, angles: Tensor) -> Tensor:
-    """Rotary embedding in complex64, in place where the cast made a copy: one temporary instead of four."""
-    pairs = torch.view_as_complex(torch.unflatten(heads.float(), -1, (-1, 2)))
-    return torch.view_as_real(pairs.mul_(angles)).flatten(-2).to(heads.dtype)
+def fused_heads(tokens: Tensor, norm: nn.RMSNorm, heads: int, angles: Tensor | None) -> Tensor:
+    """In float32 throughout, for a compiler, which makes one loop of it: real angles (tokens, 1, head_dim / 2, 2)."""
+    eps = norm.eps
+    assert eps is not None
+    wide = tokens.float()
+    wide = _split(wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * norm.weight, heads)
+    if angles is not None:
+        even, odd = torch.unflatten(wide, -1, (-1, 2)).unbind(-1)
+        cos, sin = angles.unbind(-1)
+        wide = torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
+    return _laid_out(wide, tokens.dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class Numerics:
-    """Where an attention layer rounds."""
+    """Where a block rounds."""
 
-    norm: Callable[[Tensor, nn.RMSNorm], Tensor]
-    rotate: Callable[[Tensor, Tensor], Tensor]
+    heads: Heads
     angles: torch.dtype
     is_lean: bool
 
 
-STRICT = Numerics(round_twice, rotate_double, torch.complex128, is_lean=False)
-FAST = Numerics(round_once, rotate_single, torch.complex64, is_lean=True)
+STRICT = Numerics(strict_heads, torch.complex128, is_lean=False)
+FAST = Numerics(lean_heads, torch.complex64, is_lean=True)
+COMPILED = Numerics(fused_heads, torch.float32, is_lean=True)
 
 
 def rotary_angles(head_dim: int, grid: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Unit complex numbers of each token's place: (tokens, 1, head_dim / 2), for `grid` = (frames, rows, columns).
 
-    Rows and columns take a third of the head each, rounded down to even numbers; time takes the rest (Wan 2.1).
+    Where `dtype` is real, pairs of numbers: (tokens, 1, head_dim / 2, 2). Rows and columns take a third of the head
+    each, rounded down to even numbers; time takes the rest (Wan 2.1).
     """
     side = 2 * (head_dim // 6)
     parts = []
@@ -80,7 +100,8 @@ def rotary_angles(head_dim: int, grid: tuple[int, int, int], dtype: torch.dtype,
         shape[axis] = length
         parts.append(angles.view(shape).expand(*grid, -1))
     whole = torch.cat(parts, dim=-1)  # (frames, rows, columns, head_dim / 2)
-    return whole.flatten(0, 2).unsqueeze(1).to(device=device, dtype=dtype)
+    whole = whole.flatten(0, 2).unsqueeze(1)
+    return (whole if dtype.is_complex else torch.view_as_real(whole)).to(device=device, dtype=dtype)
 
 
 class Attention:
@@ -104,34 +125,35 @@ class Attention:
         attention_mask: None = None,
         rotary_emb: Tensor | None = None,
     ) -> Tensor:
-        norm, rotate = self._numerics.norm, self._numerics.rotate
-        query = _split(norm(attn.to_q(hidden_states), attn.norm_q), attn)  # (1, tokens, heads, dim)
         if rotary_emb is not None:
-            key = _split(norm(attn.to_k(hidden_states), attn.norm_k), attn)
-            value = _split(attn.to_v(hidden_states), attn)
-            query, key = rotate(query, rotary_emb), rotate(key, rotary_emb)
-            key, value = self._laid_out(key), self._laid_out(value)
+            value = self._laid_out(_split(attn.to_v(hidden_states), attn.heads))
+            key = self._numerics.heads(attn.to_k(hidden_states), attn.norm_k, attn.heads, rotary_emb)
         else:
             assert encoder_hidden_states is not None
             key, value = encoder_hidden_states
-        seen = dispatch_attention_fn(self._laid_out(query), key, value, backend=self._attention_backend)
+        query = self._numerics.heads(attn.to_q(hidden_states), attn.norm_q, attn.heads, rotary_emb)
+        seen = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
         out: Tensor = attn.to_out[0](seen.flatten(2, 3))
         return out
 
     def keys_of(self, attn: Any, text: Tensor) -> TextKeys:
         """A block's keys and values of projected text (1, 512, dim)."""
-        key = _split(self._numerics.norm(attn.to_k(text), attn.norm_k), attn)
-        return self._laid_out(key), self._laid_out(_split(attn.to_v(text), attn))
+        key = self._numerics.heads(attn.to_k(text), attn.norm_k, attn.heads, None)
+        return key, self._laid_out(_split(attn.to_v(text), attn.heads))
 
     def _laid_out(self, heads: Tensor) -> Tensor:
-        """(1, tokens, heads, head_dim) as it is read fastest: on a CPU, attention walks head by head."""
-        if self._numerics.is_lean and heads.device.type == "cpu":
-            return heads.transpose(1, 2).contiguous().transpose(1, 2)
-        return heads
+        return _laid_out(heads, heads.dtype) if self._numerics.is_lean else heads
 
 
-def _split(tokens: Tensor, attn: Any) -> Tensor:
-    return torch.unflatten(tokens, 2, (attn.heads, -1))  # (1, tokens, heads, head_dim)
+def _split(tokens: Tensor, heads: int) -> Tensor:
+    return torch.unflatten(tokens, 2, (heads, -1))  # (1, tokens, heads, head_dim)
+
+
+def _laid_out(heads: Tensor, dtype: torch.dtype) -> Tensor:
+    """(1, tokens, heads, head_dim) as it is read fastest: on a CPU, attention walks head by head."""
+    if heads.device.type != "cpu":
+        return heads.to(dtype)
+    return heads.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format).contiguous().transpose(1, 2)
 
 
 class LeanBlock(nn.Module):
@@ -149,11 +171,18 @@ class LeanBlock(nn.Module):
     def forward(self, hidden: Tensor, keys: TextKeys, modulation: Tensor, angles: Tensor) -> Tensor:
         """As WanTransformerBlock: `hidden` (1, tokens, dim), `modulation` (1, 6, dim)."""
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.scale_shift_table + modulation.float())[0]  # (dim,)
-        seen = self.attn1(_modulated(hidden, self.norm1.eps, shift, scale), None, None, angles)
+        seen = self.attn1(_normalised(hidden, self.norm1.eps, 1 + scale, shift), None, None, angles)
         hidden = torch.addcmul(hidden, seen, gate).to(hidden.dtype)
-        hidden = hidden + self.attn2(self.norm2(hidden), keys, None, None)
-        seen = self.ffn(_modulated(hidden, self.norm3.eps, ffn_shift, ffn_scale))
+        seen = _normalised(hidden, self.norm2.eps, self.norm2.weight, self.norm2.bias)
+        hidden += self.attn2(seen, keys, None, None)
+        seen = self._fed(_normalised(hidden, self.norm3.eps, 1 + ffn_scale, ffn_shift))
         return torch.addcmul(hidden, seen, ffn_gate).to(hidden.dtype)
+
+    def _fed(self, tokens: Tensor) -> Tensor:
+        activation, _, back = self.ffn.net
+        inner = activation.proj(tokens)  # (1, tokens, ffn), the largest tensor of all
+        out: Tensor = back(torch.ops.aten.gelu_(inner, approximate=activation.approximate))
+        return out
 
 
 def use(network: Any, numerics: Numerics) -> Attention:
@@ -164,10 +193,13 @@ def use(network: Any, numerics: Numerics) -> Attention:
         block.attn2.set_processor(attention)
         if numerics.is_lean:
             network.blocks[number] = LeanBlock(block)
+        if numerics is COMPILED:
+            # Block by block, so that a pass can be left between them; what is compiled for one serves them all.
+            network.blocks[number].compile()
     return attention
 
 
-def _modulated(hidden: Tensor, eps: float, shift: Tensor, scale: Tensor) -> Tensor:
+def _normalised(hidden: Tensor, eps: float, weight: Tensor, bias: Tensor) -> Tensor:
     if hidden.device.type == "cpu":  # which takes weights wider than its input
-        return functional.layer_norm(hidden, hidden.shape[-1:], 1 + scale, shift, eps)
-    return functional.layer_norm(hidden.float(), hidden.shape[-1:], 1 + scale, shift, eps).to(hidden.dtype)
+        return functional.layer_norm(hidden, hidden.shape[-1:], weight, bias, eps)
+    return functional.layer_norm(hidden.float(), hidden.shape[-1:], weight, bias, eps).to(hidden.dtype)

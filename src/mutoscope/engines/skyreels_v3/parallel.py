@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -41,6 +41,16 @@ class Shares:
         return slice(ends[self.rank], ends[self.rank + 1])
 
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _untraced(function: _Function) -> _Function:
+    """A trade between ranks, which a compiled block steps out for."""
+    any_compiler: Any = torch.compiler
+    untraced: _Function = any_compiler.disable(function)
+    return untraced
+
+
 @dataclass(frozen=True, slots=True)
 class SharedAngles:
     """What a rank's blocks get for rotary angles: its own tokens' (rows, 1, head_dim / 2), and how many all are."""
@@ -66,17 +76,16 @@ class UlyssesAttention(Attention):
     ) -> Tensor:
         if rotary_emb is None:
             return super().__call__(attn, hidden_states, encoder_hidden_states)
-        norm, rotate, tokens = self._numerics.norm, self._numerics.rotate, rotary_emb.tokens
+        heads, angles, tokens = self._numerics.heads, rotary_emb.angles, rotary_emb.tokens
         # Each is under way while the next is computed.
         value = self._to_heads(_split(attn.to_v(hidden_states), attn.heads), tokens)
-        key_rows = rotate(_split(norm(attn.to_k(hidden_states), attn.norm_k), attn.heads), rotary_emb.angles)
-        key = self._to_heads(key_rows, tokens)
-        query_rows = rotate(_split(norm(attn.to_q(hidden_states), attn.norm_q), attn.heads), rotary_emb.angles)
-        query = self._to_heads(query_rows, tokens)
+        key = self._to_heads(heads(attn.to_k(hidden_states), attn.norm_k, attn.heads, angles), tokens)
+        query = self._to_heads(heads(attn.to_q(hidden_states), attn.norm_q, attn.heads, angles), tokens)
         seen = dispatch_attention_fn(query(), key(), value(), backend=self._attention_backend)
         out: Tensor = attn.to_out[0](self._to_rows(seen, attn.heads).flatten(2, 3))
         return out
 
+    @_untraced
     def _to_heads(self, rows: Tensor, tokens: int) -> Callable[[], Tensor]:
         """Start trading (1, rows, heads, head_dim); the result, when waited for: (1, tokens, own heads, head_dim)."""
         head_dim = rows.shape[3]
@@ -92,12 +101,14 @@ class UlyssesAttention(Attention):
             async_op=True,
         )
 
+        @_untraced
         def wait(send: Tensor = send) -> Tensor:  # what is sent must live until then
             work.wait()
             return received.view(1, tokens, mine, head_dim)
 
         return wait
 
+    @_untraced
     def _to_rows(self, seen: Tensor, all_heads: int) -> Tensor:
         """Trade (1, tokens, own heads, head_dim) back: (1, own rows, heads, head_dim)."""
         _, tokens, mine, head_dim = seen.shape

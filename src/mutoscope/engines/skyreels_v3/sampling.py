@@ -123,7 +123,7 @@ def predict(
         yield number / len(network.blocks)
 
     shift, scale = (network.scale_shift_table + time_embedding.unsqueeze(1)).chunk(2, dim=1)
-    hidden = (network.norm_out(hidden.float()) * (1 + scale) + shift).to(hidden.dtype)
+    hidden = network.norm_out(hidden.float()).mul_(1 + scale).add_(shift).to(hidden.dtype)
     patches = network.proj_out(hidden).view(1, frames, rows, columns, 2, 2, -1)
     velocity: Tensor = patches.permute(0, 6, 1, 2, 4, 3, 5).reshape(1, -1, frames, 2 * rows, 2 * columns)
     return velocity

@@ -78,7 +78,8 @@ class Options:
     reference's numbers for a seed, but other numbers on other devices. Guidance of 1 is none; text and image guidance
     together cost three predictions a step instead of one. `gpus` render one video together. `placement` and
     `attention` pin what is otherwise chosen by what fits and what the device has. `has_previews`: each step hands out
-    what the video is going to look like.
+    what the video is going to look like. `compiled` has torch compile the network's blocks, which takes a minute
+    before the first video and again before the first of another size.
     """
 
     checkpoint: Path
@@ -94,6 +95,7 @@ class Options:
     placement: Placement | None = None
     attention: str | None = None
     has_previews: bool = True
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         if self.gpus < 1:
@@ -104,6 +106,10 @@ class Options:
             raise ValueError(f"mode is {self.mode!r}: it must be fast or strict")
         if self.precision not in ("bfloat16", "float32"):
             raise ValueError(f"precision is {self.precision!r}: it must be bfloat16 or float32")
+        if self.compiled and self.mode == "strict":
+            raise ValueError(
+                "compiled is True and mode is 'strict': compiled blocks round otherwise, so mode must be fast"
+            )
 
 
 def num_latent_frames(num_frames: int) -> int:
