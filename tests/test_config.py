@@ -98,6 +98,8 @@ def test_everything_lies_in_one_home_folder() -> None:
         ("skyreels_image_guidance", "5", 5),
         ("skyreels_negative_prompt", "blurred", "blurred"),
         ("skyreels_previews", "0", False),
+        ("skyreels_cache_bytes", "0", 0),
+        ("skyreels_cache_memory_bytes", "1000", 1000),
         ("max_resolution", "540p", "540p"),
         ("allow_networks", "10.0.0.1/8, fd00::/8,", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
     ],

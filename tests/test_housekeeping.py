@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class House:
         self.files: LocalFiles = open_files(settings.files)
         self.scratch = settings.scratch
         self.scratch.mkdir()
+        self.cache = settings.cache
         keys = Keys(self.store.database, bytes(32))
         keys.create("tests")
         self.key_id = keys.all()[0].id
@@ -54,7 +56,7 @@ class House:
         return task_id
 
     def sweep(self) -> int:
-        return sweep(self.store, self.files, self.scratch, retention_days=7)
+        return sweep(self.store, self.files, self.scratch, self.cache, retention_days=7)
 
 
 @pytest.fixture
@@ -100,6 +102,16 @@ def test_what_a_dead_attempt_left_goes_and_what_a_running_one_writes_stays(house
     assert house.sweep() == 0
     assert [path.name for path in house.scratch.iterdir()] == [f"{running}-1.mp4"]
     assert list(house.files.list("outputs")) == [f"outputs/{running}-1.jpg"]
+
+
+def test_what_is_kept_to_save_work_goes_when_it_was_not_used_for_as_long(house: House) -> None:
+    assert house.sweep() == 0  # where nothing was ever kept
+    house.cache.mkdir()
+    for name in ("old", "young"):
+        (house.cache / name).write_bytes(b"numbers")
+    os.utime(house.cache / "old", (0, time.time() - 8 * DAY))
+    house.sweep()
+    assert [path.name for path in house.cache.iterdir()] == ["young"]
 
 
 def test_a_sweep_looks_up_many_files_at_once(house: House) -> None:

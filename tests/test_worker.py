@@ -48,7 +48,7 @@ class Painter:
     def at_frame(self, number: int) -> None:
         """What happens before this frame; nothing, for an engine that works."""
 
-    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
+    def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Step | Frames]:
         width, height = request.size
         frame = np.empty((1, height, width, 3), np.uint8)
         frame[:] = images[0].rgb().mean((0, 1)).astype(np.uint8)
@@ -149,7 +149,7 @@ def test_a_reference_that_cannot_be_read_fails_the_task_with_1402(worker: Worker
 @pytest.mark.parametrize("wrong", ["raises", "too few frames"])
 def test_an_unexpected_error_gives_the_task_back_and_ends_the_worker(worker: Worker, wrong: str) -> None:
     class Broken(Painter):
-        def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
+        def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Step | Frames]:
             yield Step("mixing paint", 0)
             if wrong == "raises":
                 raise ZeroDivisionError
@@ -315,7 +315,7 @@ def test_progress_moves_forward_and_names_its_stages(worker: Worker) -> None:
     seen: list[tuple[str, float]] = []
 
     class Watched(Painter):
-        def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
+        def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Step | Frames]:
             for event in super().generate(request, images):
                 seen.append((find(worker, task_id).stage, find(worker, task_id).progress))
                 yield event

@@ -86,6 +86,10 @@ class Settings(BaseSettings):
     skyreels_image_guidance: float = Field(1.0, ge=1, description="Guidance by the references; 1 is none.")
     skyreels_negative_prompt: str = Field("", description="What guidance leads away from.")
     skyreels_previews: bool = Field(True, description="Show what a video is going to look like after each step.")
+    skyreels_cache_bytes: int = Field(
+        2**31, ge=0, description="Disk for prompts and references that SkyReels-V3 has seen; 0: none."
+    )
+    skyreels_cache_memory_bytes: int = Field(2**28, ge=0, description="Memory of each worker for the same; 0: none.")
     max_resolution: Literal["480p", "540p", "720p"] = Field("720p", description="The largest resolution to accept.")
 
     @field_validator("home", mode="after")
@@ -129,6 +133,11 @@ class Settings(BaseSettings):
     def files(self) -> str:
         """The files' URL, the default filled in."""
         return self.files_url or (self.home / "files").as_uri()
+
+    @property
+    def cache(self) -> Path:
+        """Folder for what can be computed again."""
+        return self.home / "cache"
 
     @property
     def scratch(self) -> Path:

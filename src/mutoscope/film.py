@@ -38,8 +38,9 @@ class Shot:
 class Film:
     """One request, filmed by one engine: drive `shoot` to its end, then ask for the receipt."""
 
-    def __init__(self, engine: Engine, request: VideoRequest, video: Path, poster: Path) -> None:
-        """`video` and `poster` are the files to write."""
+    def __init__(self, engine: Engine, request: VideoRequest, video: Path, poster: Path, scope: str = "") -> None:
+        """`video` and `poster` are the files to write; `scope` as in `Engine.generate`."""
+        self._scope = scope
         self._engine = engine
         self._request = request
         self._video = video
@@ -61,7 +62,7 @@ class Film:
             yield Shot("fetching references", _FETCH_SHARE * len(self._images) / len(request.images))
         lap = stage = "references"
         progress = _FETCH_SHARE
-        work = engine.generate(request, self._images)
+        work = engine.generate(request, self._images, self._scope)
         with Mp4Writer(self._video, request.size, metadata_of(request, engine)) as writer, _closing(work):
             for event in work:
                 match event:

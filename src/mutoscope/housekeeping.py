@@ -25,7 +25,7 @@ _LOOKED_UP_AT_ONCE = 500
 _UPLOAD_SECONDS = 3600  # an upload that is still arriving is younger than this
 
 
-def sweep(store: Store, files: LocalFiles, scratch: Path, retention_days: float) -> int:
+def sweep(store: Store, files: LocalFiles, scratch: Path, cache: Path, retention_days: float) -> int:
     """Remove what has ended, and what nobody owns; returns how many tasks and uploads went."""
     before = time.time() - retention_days * 86_400
     removed = 0
@@ -49,6 +49,10 @@ def sweep(store: Store, files: LocalFiles, scratch: Path, retention_days: float)
             with suppress(FileNotFoundError):  # it has arrived meanwhile
                 if time.time() - path.stat().st_mtime > _UPLOAD_SECONDS:
                     path.unlink()
+    for path in cache.iterdir() if cache.is_dir() else ():
+        with suppress(FileNotFoundError):  # its owner made room meanwhile
+            if path.stat().st_mtime < before:  # which is when it was last of use
+                path.unlink()
     return removed
 
 
@@ -68,9 +72,15 @@ class Housekeeper:
     """Sweeps now and then, on a thread of its own."""
 
     def __init__(
-        self, store: Store, files: LocalFiles, scratch: Path, retention_days: float, every_seconds: float = 60
+        self,
+        store: Store,
+        files: LocalFiles,
+        scratch: Path,
+        cache: Path,
+        retention_days: float,
+        every_seconds: float = 60,
     ) -> None:
-        self._arguments = (store, files, scratch, retention_days)
+        self._arguments = (store, files, scratch, cache, retention_days)
         self._every_seconds = every_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)

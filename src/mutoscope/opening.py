@@ -99,6 +99,9 @@ def open_skyreels(settings: Settings) -> SkyreelsV3:
             image_guidance=settings.skyreels_image_guidance,
             negative_prompt=settings.skyreels_negative_prompt,
             has_previews=settings.skyreels_previews,
+            cache_folder=settings.cache,
+            cache_bytes=settings.skyreels_cache_bytes,
+            cache_memory_bytes=settings.skyreels_cache_memory_bytes,
         )
         return SkyreelsV3(options)
     except (CheckpointError, ValueError) as error:

@@ -62,7 +62,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int) -> None:
     store = open_store(settings)
     supervisor = Supervisor(store, _workers(settings, num_workers))
     files = open_files(settings.files)
-    housekeeper = Housekeeper(store, files, settings.scratch, settings.retention_days)
+    housekeeper = Housekeeper(store, files, settings.scratch, settings.cache, settings.retention_days)
     app = create_app(settings, ring=supervisor.ring)
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False)

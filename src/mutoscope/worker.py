@@ -102,7 +102,7 @@ class Worker:
         self._clear_former_attempts(task)
         stem = f"{task.id}-{task.attempt}"
         video, poster = self.scratch / f"{stem}.mp4", self.scratch / f"{stem}.jpg"
-        film = Film(engine, task.request, video, poster)
+        film = Film(engine, task.request, video, poster, scope=task.key_id)
         with closing(film.shoot(self.limits, opener(self.links, self.files))) as shots:
             for shot in shots:
                 if self.stopping.is_set():

@@ -86,11 +86,12 @@ class Engine(Protocol):
         """What another machine would need to render the same again: weights, precision, steps, libraries, device."""
         ...
 
-    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Event]:
+    def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Event]:
         """Yield Steps, Previews if it can, and, in all, exactly `request.num_frames` frames of `request.size`.
 
-        The same request and images give the same frames. Raises TaskError for what the caller can mend; anything
-        else is a fault of ours. Closing the generator ends the work and frees what it holds.
+        The same request and images give the same frames. `scope` names whose request it is: what an engine keeps of it
+        serves that scope alone, and without one it keeps nothing. Raises TaskError for what the caller can mend;
+        anything else is a fault of ours. Closing the generator ends the work and frees what it holds.
         """
         ...
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mutoscope.engines import Frames, Image, Step
+from mutoscope.engines import Event, Frames, Image, Step
 from mutoscope.engines.skyreels_v3.engine import SkyreelsV3
 from mutoscope.engines.skyreels_v3.spec import Options
 from mutoscope.tasks import VideoRequest
@@ -61,12 +61,12 @@ class Starved(SkyreelsV3):
         super().__init__(Options(CHECKPOINT, precision="float32"))
         self.times = times
 
-    def _generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Step | Frames]:
+    def _generate(self, request: VideoRequest, images: Sequence[Image], scope: str) -> Iterator[Event]:
         yield from self.load()
         if self.times:
             self.times -= 1
             raise torch.OutOfMemoryError("as if the device were full")
-        yield from super()._generate(request, images)
+        yield from super()._generate(request, images, scope)
 
 
 def test_an_attention_kernel_that_cannot_be_had_is_refused_at_once() -> None:

@@ -37,7 +37,7 @@ class Animatic:
             "saliency": saliency_weights() is not None,
         }
 
-    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Event]:
+    def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Event]:
         """Frames that depend on nothing but the prompt, the seed, the size, the duration and the images."""
         cutouts = []
         for number, image in enumerate(images):

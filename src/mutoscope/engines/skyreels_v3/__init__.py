@@ -7,6 +7,7 @@ conditioning.py  pictures and a seed → reference latents and noise
 numerics.py      where attention rounds: strict or fast
 sampling.py      schedule, forward pass, guidance, and the loop over them → latents
 decoding.py      latents → frames, one latent frame at a time
+cache.py         embeddings and posteriors that were computed before
 previewing.py    latents halfway → a look at what they become
 pipeline.py      all of it in order, as events
 building.py      checkpoint + plan → networks ready to render, in this process or in several

@@ -93,6 +93,13 @@ def device_of(options: Options, rank: int = 0) -> torch.device:
     return torch.device(kind, rank) if kind == "cuda" else torch.device(kind)
 
 
+def name_of(device: torch.device) -> str:
+    """What computes: two devices of one name round alike."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
+
+
 def host_bytes() -> int:
     """Memory of this machine that may be pinned."""
     return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _HOST_SHARE)

@@ -6,6 +6,7 @@ and below. Knows nothing of tasks, rows or files.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from importlib.metadata import version
@@ -17,7 +18,8 @@ from mutoscope import __version__
 from mutoscope.engines import Event, Frames, Image, Preview, Step
 from mutoscope.engines.skyreels_v3 import building, checkpoint, text
 from mutoscope.engines.skyreels_v3.building import Built
-from mutoscope.engines.skyreels_v3.pipeline import Decoded, Embedded, Previewed, Referenced, render
+from mutoscope.engines.skyreels_v3.cache import Cache, recalling
+from mutoscope.engines.skyreels_v3.pipeline import Decoded, Embedded, Previewed, Referenced, Rules, render
 from mutoscope.engines.skyreels_v3.placement import Plan
 from mutoscope.engines.skyreels_v3.sampling import Denoised, Working, noise_levels
 from mutoscope.engines.skyreels_v3.spec import REFERENCE_SLOTS, Options, num_latent_frames
@@ -30,7 +32,8 @@ _TEXT, _REFERENCES, _DENOISED = 0.01, 0.03, 0.95
 class SkyreelsV3:
     """The engine of the contract. Making it checks the checkpoint; `load`, or else the first video, loads it.
 
-    `version` names the code, the checkpoint's fingerprint, the numeric mode and the precision.
+    `version` names the code, the checkpoint's fingerprint, the numeric mode and the precision. `recalled` counts what
+    the last video found in the cache, and what it had to compute.
     """
 
     name = "skyreels-v3"
@@ -45,6 +48,8 @@ class SkyreelsV3:
         self.device = building.device_of(options)
         building.attention_of(options, self.device)
         building.check_compiler(options, self.device)
+        self.recalled: Counter[str] = Counter()
+        self._cache = Cache(options.cache_folder, options.cache_bytes, options.cache_memory_bytes)
         self._built: Built | None = None
         self._plan: Plan | None = None
 
@@ -66,7 +71,8 @@ class SkyreelsV3:
             "placement": self._built.placement if self._built else "",
             "attention": self._built.attention if self._built else "",
             "compiled": options.compiled,
-            "libraries": {name: version(name) for name in ("torch", "diffusers", "transformers", "tokenizers")},
+            "libraries": _libraries(),
+            "cache": dict(self.recalled),
         }
 
     def plan(self) -> Plan:
@@ -81,14 +87,14 @@ class SkyreelsV3:
             self._plan = self.plan()
             self._built = yield from _steps(building.build(self.options, self.device, self._plan))
 
-    def generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Event]:
+    def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Event]:
         """Yield a Step for each piece of work, a Preview after each step, and Frames as they are decoded.
 
         Raises InvalidRequestError. Out of memory before the first frame, the next placement is tried once.
         """
         has_frames = False
         try:
-            for event in self._generate(request, images):
+            for event in self._generate(request, images, scope):
                 has_frames = has_frames or isinstance(event, Frames)
                 yield event
             return
@@ -100,7 +106,7 @@ class SkyreelsV3:
                 raise
             self._plan = other
         yield Step(f"out of memory, trying {other.placement}", 0.0)
-        yield from self._generate(request, images)
+        yield from self._generate(request, images, scope)
 
     def close(self) -> None:
         """Drop the networks, and end the other processes where there are any."""
@@ -110,7 +116,7 @@ class SkyreelsV3:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _generate(self, request: VideoRequest, images: Sequence[Image]) -> Iterator[Event]:
+    def _generate(self, request: VideoRequest, images: Sequence[Image], scope: str) -> Iterator[Event]:
         yield from self.load()
         built = self._built
         assert built is not None
@@ -136,7 +142,7 @@ class SkyreelsV3:
             text_guidance=options.text_guidance,
             image_guidance=options.image_guidance,
             noise_device=self.device if options.noise_on_device else None,
-            rules=built.rules,
+            rules=self._recalling(built.rules, scope),
             has_previews=options.has_previews,
         )
         latent_frames = num_latent_frames(request.num_frames)
@@ -161,9 +167,20 @@ class SkyreelsV3:
                     case Decoded(index=index, pixels=pixels):
                         yield Frames(pixels, _share(_DENOISED, 1.0, (index + 1) / latent_frames))
 
+    def _recalling(self, rules: Rules, scope: str) -> Rules:
+        self.recalled = Counter()
+        if not scope:
+            return rules
+        whose = [scope, self.version, building.name_of(self.device), *map(str, _libraries().items())]
+        return recalling(rules, self._cache, whose, self.device, self.recalled)
+
     def _denoising(self, step: int, done: float) -> Step:
         share = _share(_REFERENCES, _DENOISED, done / self.options.steps)
         return Step(f"denoising, step {step + 1} of {self.options.steps}", share)
+
+
+def _libraries() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "diffusers", "transformers", "tokenizers")}
 
 
 def _looking(index: int, count: int) -> Step:

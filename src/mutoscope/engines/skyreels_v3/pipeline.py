@@ -80,6 +80,7 @@ class Rules:
     embed: Callable[[Any, Sequence[int]], Tensor] = text.embed
     draw: Callable[..., tuple[Tensor, Sequence[Tensor]]] = conditioning.draw
     letterbox: Callable[[Pixels, int, int], Pixels] = conditioning.letterbox
+    encode: Callable[[Any, Pixels], Posterior] = conditioning.encode
     sample: Callable[[Posterior, Tensor], Tensor] = conditioning.sample
     normalise: Callable[[Any, Tensor], Tensor] = conditioning.normalise
     loop: LoopRules = field(default_factory=LoopRules)
@@ -139,7 +140,7 @@ def render(
     references = []
     for index, (picture, drawn) in enumerate(zip(pictures, draws, strict=True)):
         seen = rules.letterbox(picture, *size)
-        posterior = conditioning.encode(networks.vae, seen)
+        posterior = rules.encode(networks.vae, seen)
         references.append(rules.normalise(networks.vae, rules.sample(posterior, drawn)))
         yield Referenced(index, seen, posterior, references[-1])
     del draws, picture, drawn, seen, posterior

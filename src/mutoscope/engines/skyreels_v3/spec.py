@@ -79,7 +79,8 @@ class Options:
     together cost three predictions a step instead of one. `gpus` render one video together. `placement` and
     `attention` pin what is otherwise chosen by what fits and what the device has. `has_previews`: each step hands out
     what the video is going to look like. `compiled` has torch compile the network's blocks, which takes a minute
-    before the first video and again before the first of another size.
+    before the first video and again before the first of another size. What prompts and references became is kept in
+    `cache_memory_bytes` of memory, and in `cache_bytes` of `cache_folder`, where there is one.
     """
 
     checkpoint: Path
@@ -96,6 +97,9 @@ class Options:
     attention: str | None = None
     has_previews: bool = True
     compiled: bool = False
+    cache_folder: Path | None = None
+    cache_bytes: int = 2**31
+    cache_memory_bytes: int = 2**28
 
     def __post_init__(self) -> None:
         if self.gpus < 1:
