@@ -31,7 +31,7 @@ def read(data: bytes, limits: Limits = LIMITS, *, longest_side: int | None = Non
     children_before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     started = time.monotonic()
     try:
-        return decode(data, limits, longest_side=longest_side, deadline=started + limits.timeout_seconds)
+        return decode(data, limits, longest_side=longest_side, deadline=started + limits.timeout_seconds).pixels
     finally:
         assert time.monotonic() - started < SECONDS
         assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(children_before, RSS_KB)
@@ -75,6 +75,17 @@ def test_shows_the_same_when_it_is_made_smaller(name: str) -> None:
 
     assert sorted(pixels.shape[:2]) == [32, 48]
     assert_shows(pixels, expected)
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_what_the_file_says_is_told_of_the_upright_picture(turn: int) -> None:
+    data = RIGHT[f"jpeg-exif-{turn}"][0]()
+
+    picture = decode(data, LIMITS, longest_side=48, deadline=deadline())
+
+    assert (picture.width, picture.height) == ((64, 96) if turn >= 5 else (96, 64))
+    assert picture.pixels.shape[:2] == ((48, 32) if turn >= 5 else (32, 48))
+    assert (picture.format, picture.num_bytes, picture.orientation) == ("JPEG", len(data), turn)
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import unquote_to_bytes
 
 from mutoscope.engines import Image
-from mutoscope.references.decode import DecodeError, decode
+from mutoscope.references.decode import DecodeError, Picture, decode
 from mutoscope.references.fetch import Resolver, get
 from mutoscope.references.limits import Limits
 from mutoscope.references.targets import FetchError, parse
 from mutoscope.tasks import ReferenceUnusableError
 
-__all__ = ["FetchError", "Limits", "fetch_images", "open_data_uri"]
+__all__ = ["FetchError", "Limits", "Picture", "fetch_images", "fetch_picture", "open_data_uri"]
 
 
 def fetch_images(
@@ -31,31 +31,46 @@ def fetch_images(
     longest_side: int | None,
     resolve: Resolver | None = None,
 ) -> Iterator[Image]:
-    """Yield the image of each reference, in order, as each is ready.
+    """Yield the image of each reference, in order, as each is ready; what is asked and raised is as below."""
+    for number, reference in enumerate(references, 1):
+        picture = fetch_picture(
+            number, reference, limits, open_upload=open_upload, longest_side=longest_side, resolve=resolve
+        )
+        yield Image(picture.pixels)
+
+
+def fetch_picture(
+    number: int,
+    reference: str,
+    limits: Limits,
+    *,
+    open_upload: Callable[[str], bytes | None],
+    longest_side: int | None,
+    resolve: Resolver | None = None,
+) -> Picture:
+    """The picture of one reference, which an error calls by its `number`, and what its file said of it.
 
     `open_upload(reference)` is asked first about all but data URIs: it returns a file's bytes where the reference, of
-    whatever form, is one of our own, else None. Images are no longer than `longest_side` pixels (None: as they are).
+    whatever form, is one of our own, else None. Pixels are no longer than `longest_side` a side (None: as they are).
     `resolve` stands in for the system's name resolution. Raises ReferenceUnusableError, which names the reference and
     the reason.
     """
-    for index, reference in enumerate(references, 1):
-        deadline = time.monotonic() + limits.timeout_seconds
-        origin = ""
-        try:
-            if reference[:5].lower() == "data:":
-                origin = "data URI"
-                data = open_data_uri(reference, limits)
-            else:
-                upload = open_upload(reference)
-                origin = parse(reference).host if upload is None else "upload"
-                data = _fetch(reference, limits, deadline, resolve) if upload is None else upload
-            if len(data) > limits.max_bytes:
-                raise FetchError(_too_large(limits))
-            pixels = decode(data, limits, longest_side=longest_side, deadline=deadline)
-        except (FetchError, DecodeError) as error:
-            subject = f"Image {index} ({origin})" if origin else f"Image {index}"
-            raise ReferenceUnusableError(f"{subject}: {error}.") from error
-        yield Image(pixels)
+    deadline = time.monotonic() + limits.timeout_seconds
+    origin = ""
+    try:
+        if reference[:5].lower() == "data:":
+            origin = "data URI"
+            data = open_data_uri(reference, limits)
+        else:
+            upload = open_upload(reference)
+            origin = parse(reference).host if upload is None else "upload"
+            data = _fetch(reference, limits, deadline, resolve) if upload is None else upload
+        if len(data) > limits.max_bytes:
+            raise FetchError(_too_large(limits))
+        return decode(data, limits, longest_side=longest_side, deadline=deadline)
+    except (FetchError, DecodeError) as error:
+        subject = f"Image {number} ({origin})" if origin else f"Image {number}"
+        raise ReferenceUnusableError(f"{subject}: {error}.") from error
 
 
 def _fetch(url: str, limits: Limits, deadline: float, resolve: Resolver | None) -> bytes:

@@ -4,7 +4,8 @@ The file comes on standard input; a verdict and, where it is "image", the pixels
 itself, because image decoders are where a hostile file does its harm: it imports nothing of ours, has no secrets in its
 environment, and may take only so much memory and time. Whatever kills it, kills nothing else.
 
-    answer: verdict (8 bytes, NUL-padded) · width · height · channels (uint32, little-endian) · pixels (uint8)
+    answer: verdict (8 bytes, NUL-padded) · width · height · channels (uint32, little-endian) ·
+            format (8 bytes, NUL-padded) · the file's own width · height · EXIF orientation (1 to 8) · pixels (uint8)
 
 Verdicts: image; small, large (width and height are the file's); memory; broken; unknown (not a format read here).
 """
@@ -27,7 +28,7 @@ try:
 except ImportError:  # Windows has none: there, only the parent's clock bounds this process
     resource = None
 
-ANSWER = struct.Struct("<8sIII")
+ANSWER = struct.Struct("<8sIII8sIII")
 _BAND_ROWS = 256
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -55,27 +56,28 @@ def main(max_pixels: int, min_side: int, longest_side: int, seconds: int) -> Non
     _confine(AS=2**28 + max_pixels * 40, CPU=seconds, CORE=0, NOFILE=32)
     answer = sys.stdout.buffer
     try:
-        image = _upright_rgb(sys.stdin.buffer.read(), max_pixels, min_side, longest_side)
+        image, *origin = _upright_rgb(sys.stdin.buffer.read(), max_pixels, min_side, longest_side)
     except Exception as error:
         answer.write(_verdict(error))
     else:
-        answer.write(ANSWER.pack(b"image", *image.size, len(image.getbands())))
+        answer.write(ANSWER.pack(b"image", *image.size, len(image.getbands()), *origin))
         for top in range(0, image.height, _BAND_ROWS):  # in bands, so that no second whole copy is made
             answer.write(image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height))).tobytes())
     answer.flush()
 
 
 def _verdict(error: Exception) -> bytes:
+    name, width, height = b"broken", 0, 0
     if isinstance(error, SizeRefused):
-        return ANSWER.pack(*error.args, 0)
-    if isinstance(error, Image.DecompressionBombError):
-        return ANSWER.pack(b"large", 0, 0, 0)
-    if isinstance(error, MemoryError):
-        return ANSWER.pack(b"memory", 0, 0, 0)
-    if isinstance(error, FormatRefused):
-        return ANSWER.pack(b"unknown", 0, 0, 0)
+        name, width, height = error.args
+    elif isinstance(error, Image.DecompressionBombError):
+        name = b"large"
+    elif isinstance(error, MemoryError):
+        name = b"memory"
+    elif isinstance(error, FormatRefused):
+        name = b"unknown"
     # Pillow's errors for a file it can't read are of every kind; none of the others is worth telling apart.
-    return ANSWER.pack(b"broken", 0, 0, 0)
+    return ANSWER.pack(name, width, height, 0, b"", 0, 0, 0)
 
 
 def _confine(**bounds: int) -> None:
@@ -88,8 +90,11 @@ def _confine(**bounds: int) -> None:
                 resource.setrlimit(limit, (bound, bound))
 
 
-def _upright_rgb(data: bytes, max_pixels: int, min_side: int, longest_side: int) -> Image.Image:
-    """The picture in RGB or RGBA, sRGB, upright, no side longer than `longest_side`."""
+def _upright_rgb(
+    data: bytes, max_pixels: int, min_side: int, longest_side: int
+) -> tuple[Image.Image, bytes, int, int, int]:
+    """The picture in RGB or RGBA, sRGB, upright, no side longer than `longest_side`; and, of the file: its format, its
+    width and height as they are stored, and its EXIF orientation."""
     # Its own bounds on compressed metadata, 1 MB, would refuse honest files with large profiles or edit histories.
     PngImagePlugin.MAX_TEXT_CHUNK = 2**23
     ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -118,7 +123,9 @@ def _upright_rgb(data: bytes, max_pixels: int, min_side: int, longest_side: int)
     image = _to_srgb(image, profile)
     if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
         image = image.convert("RGB")
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+    if orientation in _TURNS:
+        image = image.transpose(_TURNS[orientation])
+    return image, plugin.encode(), width, height, orientation
 
 
 def _plugin(data: bytes) -> str:
@@ -155,11 +162,12 @@ def _plugin(data: bytes) -> str:
     raise FormatRefused
 
 
-def _orientation(image: Image.Image) -> object:
+def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(0x0112)
+        found = image.getexif().get(0x0112)
     except Exception:  # metadata in any state of disrepair must not cost the picture
-        return None
+        return 1
+    return found if isinstance(found, int) and found in _TURNS else 1
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 from threading import Timer
@@ -24,15 +25,28 @@ from mutoscope.references.formats import READ, likeness
 from mutoscope.references.limits import Limits
 
 _PROGRAM = Path(__file__).with_name("child.py")
-_ANSWER = Struct("<8sIII")
+_ANSWER = Struct("<8sIII8sIII")
 
 
 class DecodeError(Exception):
     """The bytes are no picture that can be used; the text is a sentence without its subject's name and full stop."""
 
 
-def decode(data: bytes, limits: Limits, *, longest_side: int | None, deadline: float) -> Pixels:
-    """The picture as (height, width, 3 or 4) uint8, upright, sRGB, no side longer than `longest_side`.
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded file: `pixels` are (h, w, 3 or 4) uint8, upright, sRGB, perhaps smaller than the file's picture, which
+    is `width` × `height` once it is upright. `orientation` is what EXIF said: 1 upright, 2 to 8 turned or mirrored."""
+
+    pixels: Pixels
+    format: str
+    num_bytes: int
+    width: int
+    height: int
+    orientation: int
+
+
+def decode(data: bytes, limits: Limits, *, longest_side: int | None, deadline: float) -> Picture:
+    """The picture in a file, no side of its pixels longer than `longest_side`.
 
     `deadline` is a time.monotonic(). Raises DecodeError.
     """
@@ -65,7 +79,7 @@ def decode(data: bytes, limits: Limits, *, longest_side: int | None, deadline: f
             child.kill()
 
 
-def _converse(child: subprocess.Popen[bytes], data: bytes, limits: Limits, longest_side: int | None) -> Pixels:
+def _converse(child: subprocess.Popen[bytes], data: bytes, limits: Limits, longest_side: int | None) -> Picture:
     """Hand `data` over and take the answer, believing none of it unseen. Raises EOFError where the child died."""
     if child.stdin is None or child.stdout is None:
         raise EOFError
@@ -76,16 +90,18 @@ def _converse(child: subprocess.Popen[bytes], data: bytes, limits: Limits, longe
         child.stdin.close()
     answer = bytearray(_ANSWER.size)
     _fill(child.stdout, memoryview(answer))
-    name, width, height, channels = _ANSWER.unpack(answer)
+    name, width, height, channels, format, *size, orientation = _ANSWER.unpack(answer)
     verdict = name.rstrip(b"\0").decode("ascii", "replace")
     if verdict != "image":
         raise DecodeError(_reason(verdict, width, height, data, limits))
-    is_sound = channels in (3, 4) and 0 < width * height <= limits.max_pixels
+    is_sound = channels in (3, 4) and 0 < width * height <= limits.max_pixels and 1 <= orientation <= 8
     if not is_sound or (longest_side is not None and max(width, height) > longest_side):
         raise EOFError
     pixels: Pixels = np.empty((height, width, channels), np.uint8)
     _fill(child.stdout, pixels.reshape(-1).data)
-    return pixels
+    kind = format.rstrip(b"\0").decode("ascii", "replace")
+    own_width, own_height = reversed(size) if orientation >= 5 else size
+    return Picture(pixels, kind, len(data), own_width, own_height, orientation)
 
 
 def _fill(source: IO[bytes], view: memoryview) -> None:
