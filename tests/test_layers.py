@@ -20,7 +20,7 @@ LAYERS = [
     {"client", "serving", "doctor", "planning", "weights"},
     {"api", "worker", "supervisor"},
     {"opening", "film"},
-    {"commits", "estimates", "housekeeping"},
+    {"commits", "estimates", "housekeeping", "inspection"},
     {"store", "files", "keys", "references", "video"},
     {"engines"},
     {"schema"},

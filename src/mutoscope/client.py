@@ -159,10 +159,6 @@ def render_here(settings: Settings, engine_name: str, request: VideoRequest, out
 
     yield Progress("loading", 0.0)
     engine = open_engine(engine_name, settings)
-
-    def open_local(reference: str) -> bytes | None:
-        return None if is_address(reference) else Path(reference).read_bytes()
-
     try:
         # Beside the output, so that the finished video is moved into place in one step.
         with TemporaryDirectory(prefix=".mutoscope-", dir=output.parent) as folder:
@@ -177,6 +173,11 @@ def render_here(settings: Settings, engine_name: str, request: VideoRequest, out
 def is_address(reference: str) -> bool:
     """Whether a reference is a URL or a data URI rather than a file of this machine."""
     return reference.lower().startswith(("http://", "https://", "data:"))
+
+
+def open_local(reference: str) -> bytes | None:
+    """The bytes of a reference that is a file of this machine; None for an address."""
+    return None if is_address(reference) else Path(reference).read_bytes()
 
 
 def check_files(references: Sequence[str]) -> None:

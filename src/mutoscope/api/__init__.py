@@ -15,13 +15,14 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from mutoscope import __version__
-from mutoscope.api import files, predictions, system, uploads, wavespeed
+from mutoscope.api import files, inspection, predictions, system, uploads, wavespeed
 from mutoscope.commits import GroupCommit
 from mutoscope.config import Settings
 from mutoscope.estimates import Estimates
 from mutoscope.files import Links, LocalFiles, open_files, read_secret
+from mutoscope.inspection import Inspector
 from mutoscope.keys import Keys
-from mutoscope.opening import engines_offered, limits_of, open_store
+from mutoscope.opening import engines_offered, limits_of, open_store, opener
 from mutoscope.references import Limits
 from mutoscope.store import Store
 
@@ -38,6 +39,7 @@ class Server:
     commits: GroupCommit
     estimates: Estimates
     limits: Limits
+    inspector: Inspector
     engines: tuple[str, ...]  # that tasks are accepted for
     ring: Callable[[], None]  # there may be work for a worker
 
@@ -45,15 +47,18 @@ class Server:
 def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -> FastAPI:
     """The application. `ring` is called after tasks were accepted."""
     store = open_store(settings)
+    files_kept = open_files(settings.files)
+    links = Links(read_secret(settings.home, "links"))
     server = Server(
         settings=settings,
         store=store,
-        files=open_files(settings.files),
-        links=Links(read_secret(settings.home, "links")),
+        files=files_kept,
+        links=links,
         keys=Keys(store.database, read_secret(settings.home, "keys")),
         commits=GroupCommit(store),
         estimates=Estimates(store),
         limits=limits_of(settings),
+        inspector=Inspector(limits_of(settings), opener(links, files_kept)),
         engines=engines_offered(settings),
         ring=ring,
     )
@@ -61,6 +66,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        server.inspector.close()
         server.commits.close()
 
     app = FastAPIOffline(  # its documentation page asks nobody outside for a script
@@ -87,6 +93,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         system.router,
         files.router,
         uploads.router,
+        inspection.router,
         predictions.router,
         predictions.busy,
         predictions.submits,

@@ -13,7 +13,7 @@ from rich.markup import escape
 from typer.exceptions import TyperException
 
 from mutoscope import __version__
-from mutoscope.cli import keeping, making, model
+from mutoscope.cli import inspecting, keeping, making, model
 from mutoscope.cli.terminal import CommandError, err
 from mutoscope.config import SettingsError
 
@@ -35,6 +35,7 @@ for command in (
     making.serve,
     making.worker,
     making.render,
+    inspecting.inspect,
     making.models,
     model.pull,
     model.plan,

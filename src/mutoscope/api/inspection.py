@@ -1,0 +1,55 @@
+"""Preflight over HTTP: what the service sees in references, and what it advises. Nothing is kept, nothing charged."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mutoscope.api import wavespeed
+from mutoscope.api.bodies import json_object
+from mutoscope.api.callers import ApiError, caller
+from mutoscope.inspection import BusyError
+from mutoscope.models import ANIMATIC, MODELS, InputError, parse_input, schema_of
+from mutoscope.tasks import VideoRequest
+
+router = APIRouter(tags=["references"])
+
+_ASKED = {name: schema_of(MODELS[ANIMATIC])["properties"][name] for name in ("images", "prompt", "aspect_ratio")}
+_ASKED["prompt"] = {**_ASKED["prompt"], "minLength": 0, "default": ""}
+_SCHEMA = {"type": "object", "required": ["images"], "properties": _ASKED}
+_DOC: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA}}}}
+
+
+@router.post("/api/v3/references/inspect", openapi_extra=_DOC)
+async def inspect(request: Request, key_id: Annotated[str, Depends(caller)]) -> Response:
+    """What the service sees in 1 to 4 references, by themselves and together, and what might be mended. Advice only: a
+    reference that can't be read has an `error` of its own, and the others their answers."""
+    server = request.app.state.server
+    asked = _asked(await json_object(request, server.settings.max_body_bytes))
+    try:
+        begun = server.inspector.start(key_id, asked.images, asked.prompt, asked.aspect_ratio)
+    except BusyError as error:
+        if error.is_caller:
+            message = "Other references of this key are being inspected: try again when that is over."
+            raise ApiError(429, message, "too_many_inspections", {"Retry-After": "1"}) from None
+        message = "This server is inspecting as many references as it can: try again in a moment."
+        raise ApiError(503, message, "busy", {"Retry-After": "2"}) from None
+    report = await asyncio.wrap_future(begun)
+    return wavespeed.success(report.show())
+
+
+def _asked(body: dict[str, Any]) -> VideoRequest:
+    """The references, prompt and shape, by the rules of a submit, except that there may be no prompt yet."""
+    prompt = body.get("prompt")
+    is_absent = prompt is None or (isinstance(prompt, str) and not prompt.strip())
+    fields = {name: body.get(name) for name in ("images", "aspect_ratio")} | {"prompt": "-" if is_absent else prompt}
+    try:
+        asked = parse_input(MODELS[ANIMATIC], fields)
+    except InputError as error:
+        raise ApiError(400, str(error), "invalid_parameter") from None
+    return replace(asked, prompt="") if is_absent else asked
