@@ -23,7 +23,7 @@ SKYREELS = "skywork-ai/skyreels-v3/reference-to-video"
 class Installation:
     """One home folder and the server on it. `settings` are MUTOSCOPE_* variables without their prefix."""
 
-    def __init__(self, home: Path, *, workers: int = 1, sandbox: bool = True, **settings: object) -> None:
+    def __init__(self, home: Path, *, workers: int | str = 1, sandbox: bool = True, **settings: object) -> None:
         self.home = home
         self.workers = workers
         self.sandbox = sandbox

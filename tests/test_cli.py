@@ -98,6 +98,7 @@ def test_the_version(home: Installation) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["nothing"], ["render"], ["keys", "create"], ["serve", "--port", "x"], ["serve", "--port", "70000"],
+     ["serve", "--workers", "-1"], ["serve", "--workers", "many"], ["serve", "--gpus-per-video", "0"],
      ["tasks", "list", "--limit", "0"], ["--nothing"],
      ["render", "a", "-r", PICTURE, "-o", "o.mp4", "--duration", "x"]],
 )  # fmt: skip

@@ -18,7 +18,7 @@ LAYERS = [
     {"cli"},
     {"replay"},
     {"client", "serving", "doctor", "planning", "weights"},
-    {"api", "worker", "supervisor"},
+    {"api", "worker", "supervisor", "gpus"},
     {"opening", "film"},
     {"commits", "estimates", "housekeeping", "inspection"},
     {"store", "files", "keys", "references", "video"},

@@ -18,7 +18,7 @@ import pytest
 from mutoscope.client import Client
 from mutoscope.config import load_settings
 from mutoscope.opening import open_store
-from mutoscope.supervisor import Supervisor
+from mutoscope.supervisor import Launch, Supervisor
 from tests.installation import EXAMPLES, Installation
 
 pytestmark = pytest.mark.slow
@@ -89,7 +89,7 @@ def test_a_worker_that_keeps_failing_is_restarted_ever_more_slowly(install: Call
 
 def test_a_worker_that_could_not_be_started_is_tried_again(tmp_path: Path) -> None:
     program, sign = tmp_path / "worker", tmp_path / "it ran"
-    supervisor = Supervisor(open_store(load_settings(home=tmp_path)), [[str(program)]])
+    supervisor = Supervisor(open_store(load_settings(home=tmp_path)), [Launch([str(program)])])
     supervisor.start()
     try:
         time.sleep(0.5)  # there is no such program, yet

@@ -16,9 +16,10 @@ import uvicorn
 
 from mutoscope.config import Settings, SettingsError
 from mutoscope.files import Links, open_files, read_secret
+from mutoscope.gpus import VARIABLE, divide, visible_gpus
 from mutoscope.housekeeping import Housekeeper
 from mutoscope.opening import engines_offered, limits_of, open_engine, open_store
-from mutoscope.supervisor import Supervisor, worker_command
+from mutoscope.supervisor import Launch, Supervisor, worker_command
 from mutoscope.worker import Worker
 
 log = structlog.get_logger()
@@ -45,8 +46,11 @@ def set_up_logging() -> None:
     )
 
 
-def run(settings: Settings, host: str, port: int, num_workers: int) -> None:
-    """Serve until SIGTERM or SIGINT: then finish the answers under way, give running tasks back, and end."""
+def run(settings: Settings, host: str, port: int, num_workers: int | None) -> None:
+    """Serve until SIGTERM or SIGINT: then finish the answers under way, give running tasks back, and end.
+
+    `num_workers` None: as many as the GPUs of this machine keep busy.
+    """
     from mutoscope.api import create_app
 
     set_up_logging()
@@ -56,11 +60,11 @@ def run(settings: Settings, host: str, port: int, num_workers: int) -> None:
         (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
     )
     port = listening.getsockname()[1]
-    if settings.sandbox:
-        os.environ["MUTOSCOPE_SANDBOX"] = "1"  # the workers read their settings for themselves
-
+    launches = launches_of(
+        settings, num_workers, visible_gpus() if num_workers is None and _has_model(settings) else []
+    )
     store = open_store(settings)
-    supervisor = Supervisor(store, _workers(settings, num_workers))
+    supervisor = Supervisor(store, launches)
     files = open_files(settings.files)
     housekeeper = Housekeeper(store, files, settings.scratch, settings.cache, settings.retention_days)
     app = create_app(settings, ring=supervisor.ring)
@@ -72,7 +76,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int) -> None:
     address = settings.public_url or (f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
     if settings.sandbox:
         log.warning("SANDBOX: every model is rendered by the animatic, a storyboard in motion; this is not SkyReels-V3")
-    log.info("serving", page=address + "/", api=address + "/api/v3", docs=address + "/docs", workers=num_workers)
+    log.info("serving", page=address + "/", api=address + "/api/v3", docs=address + "/docs", workers=len(launches))
     # uvicorn ends on these signals and then raises them again: what is left to do below must still be done.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
@@ -84,13 +88,34 @@ def run(settings: Settings, host: str, port: int, num_workers: int) -> None:
         log.info("stopped")
 
 
-def _workers(settings: Settings, num_workers: int) -> list[list[str]]:
-    """The command line of each worker. Where SkyReels-V3 runs, animatics get a worker of their own: they take seconds,
-    and must not wait behind videos that take minutes."""
-    offered = engines_offered(settings)
-    if num_workers == 0 or len(offered) == 1 or settings.sandbox:
-        return [worker_command(offered)] * num_workers
-    return [worker_command(["animatic"])] + [worker_command(["skyreels-v3"])] * num_workers
+def launches_of(settings: Settings, num_workers: int | None, gpus: Sequence[str]) -> list[Launch]:
+    """How each worker is started. None: one for each group of `gpus` that renders a video together, which it alone
+    sees; without GPUs, one.
+
+    Where SkyReels-V3 runs, animatics get a worker of their own: they take seconds, and must not wait behind videos that
+    take minutes. Raises SettingsError for GPUs that can't be divided so.
+    """
+    offered, has_model = engines_offered(settings), _has_model(settings)
+    # The workers read their settings for themselves.
+    environment = {"MUTOSCOPE_SANDBOX": str(settings.sandbox), "MUTOSCOPE_SKYREELS_GPUS": str(settings.skyreels_gpus)}
+    views: list[dict[str, str]] = [{}] * (1 if num_workers is None else num_workers)
+    if num_workers is None and has_model and gpus and settings.skyreels_device != "cpu":
+        if settings.skyreels_device not in ("", "cuda"):
+            raise SettingsError(
+                f"MUTOSCOPE_SKYREELS_DEVICE is {settings.skyreels_device!r}, which names one GPU: leave it empty where "
+                "workers share out the GPUs."
+            )
+        views = [{VARIABLE: ",".join(group)} for group in divide(gpus, settings.skyreels_gpus)]
+        if idle := len(gpus) % settings.skyreels_gpus:
+            log.warning("GPUs are left over", of=len(gpus), idle=idle, gpus_per_video=settings.skyreels_gpus)
+    is_apart = has_model and len(offered) > 1 and views
+    engines = ["skyreels-v3"] if is_apart else offered
+    launches = [Launch(worker_command(engines), {**environment, **view}) for view in views]
+    return [Launch(worker_command(["animatic"]), environment), *launches] if is_apart else launches
+
+
+def _has_model(settings: Settings) -> bool:
+    return "skyreels-v3" in engines_offered(settings) and not settings.sandbox
 
 
 def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), *, supervised: bool = False) -> None:

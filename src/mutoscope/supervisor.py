@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -27,13 +28,21 @@ _LOOK_SECONDS = 0.1
 _AFTER_FAULT_SECONDS = 2.0
 
 
-class Supervisor:
-    """Keeps one worker process running for each of `commands`."""
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a worker is started: its command line, and what its environment has besides ours."""
 
-    def __init__(self, store: Store, commands: Sequence[Sequence[str]], *, grace_seconds: float = 15) -> None:
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Supervisor:
+    """Keeps one worker process running for each of `launches`."""
+
+    def __init__(self, store: Store, launches: Sequence[Launch], *, grace_seconds: float = 15) -> None:
         self._store = store
         self._grace_seconds = grace_seconds
-        self._slots = [_Slot(number, command) for number, command in enumerate(commands)]
+        self._slots = [_Slot(number, launch) for number, launch in enumerate(launches)]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
@@ -98,9 +107,9 @@ class Supervisor:
 class _Slot:
     """The place of one worker: the process that fills it now, and when the next one may."""
 
-    def __init__(self, number: int, command: Sequence[str]) -> None:
+    def __init__(self, number: int, launch: Launch) -> None:
         self.number = number
-        self._command = command
+        self._launch = launch
         self.process: subprocess.Popen[bytes] | None = None
         self.worker_name = ""
         self.started = 0.0
@@ -113,7 +122,10 @@ class _Slot:
         self.started = time.monotonic()
         with self._pipe:
             self.process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
-                [*self._command, "--name", self.worker_name, "--supervised"], stdin=subprocess.PIPE, bufsize=0
+                [*self._launch.command, "--name", self.worker_name, "--supervised"],
+                stdin=subprocess.PIPE,
+                bufsize=0,
+                env={**os.environ, **self._launch.environment},
             )
             assert self.process.stdin is not None
             os.set_blocking(self.process.stdin.fileno(), False)

@@ -14,10 +14,26 @@ from mutoscope.config import load_settings
 from mutoscope.models import ANIMATIC, MODELS
 
 
+def _number_or_auto(workers: str) -> str:
+    if workers != "auto" and not (workers.isascii() and workers.isdigit()):
+        raise typer.BadParameter(f"{workers!r} is not a number, nor auto.")
+    return workers
+
+
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8787,
-    workers: Annotated[int, typer.Option(help="Worker processes to run beside the API; 0 for none.", min=0)] = 1,
+    workers: Annotated[
+        str,
+        typer.Option(
+            help="Worker processes to run beside the API; 0 for none, auto for one per group of GPUs.",
+            callback=_number_or_auto,
+        ),
+    ] = "1",
+    gpus_per_video: Annotated[
+        int | None,
+        typer.Option(help="GPUs that render one video together; with --workers auto, each worker sees its own.", min=1),
+    ] = None,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Render every model with the animatic.")] = False,
 ) -> None:
     """Run the API, the page and its workers until Ctrl+C.
@@ -26,7 +42,8 @@ def serve(
     """
     from mutoscope.serving import run
 
-    run(load_settings(sandbox=sandbox or None), host, port, workers)
+    settings = load_settings(sandbox=sandbox or None, skyreels_gpus=gpus_per_video)
+    run(settings, host, port, None if workers == "auto" else int(workers))
 
 
 def worker(
