@@ -18,7 +18,8 @@ from mutoscope.commits import GroupCommit
 from mutoscope.keys import Keys
 from mutoscope.schema import open_database
 from mutoscope.store import Store
-from mutoscope.tasks import VideoRequest
+from mutoscope.tasks import Caller, VideoRequest
+from tests.rows import make_caller
 
 REQUEST = VideoRequest("a cat", ("https://example.com/a.png",))
 
@@ -31,22 +32,23 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
     store = Store(open_database(f"sqlite:///{path}"))
-    Keys(store.database, b"k" * 32).create("tests")
+    make_caller(store.database)
     yield store
-    store.database.dispose()
+    store.database.close()
 
 
 @pytest.fixture
 def commits(store: Store) -> Iterator[GroupCommit]:
-    commits = GroupCommit(store)
+    commits = GroupCommit(store.database)
     yield commits
     commits.close()
 
 
 def add(store: Store, task_id: str = "") -> Any:
-    key_id = Keys(store.database, b"k" * 32).all()[0].id
+    key = Keys(store.database, b"k" * 32).all()[0]
+    caller = Caller(key.id, key.account_id, frozenset({"generate"}))
     return lambda connection: store.add(
-        task_id or uuid.uuid4().hex, key_id, "m", "animatic", REQUEST, connection=connection
+        task_id or uuid.uuid4().hex, caller, "m", "animatic", REQUEST, connection=connection
     )
 
 
@@ -109,7 +111,7 @@ def test_a_caller_who_goes_away_disturbs_nobody(store: Store, commits: GroupComm
 
 
 def test_closing_commits_what_waits(store: Store, path: Path) -> None:
-    commits = GroupCommit(store)
+    commits = GroupCommit(store.database)
 
     async def run() -> list[Any]:
         waiting = [asyncio.create_task(commits.run(add(store))) for _ in range(100)]
@@ -125,7 +127,7 @@ def test_a_database_that_is_locked_for_good_is_told_to_the_caller(path: Path) ->
     store = Store(open_database(f"sqlite:///{path}?timeout=0"))
     with store.database.connect() as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout=50")
-    commits = GroupCommit(store)
+    commits = GroupCommit(store.database)
 
     async def run() -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -137,4 +139,4 @@ def test_a_database_that_is_locked_for_good_is_told_to_the_caller(path: Path) ->
 
     asyncio.run(run())
     commits.close()
-    store.database.dispose()
+    store.database.close()

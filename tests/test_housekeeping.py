@@ -12,12 +12,13 @@ from sqlalchemy import event, update
 from mutoscope.config import load_settings
 from mutoscope.files import LocalFiles, open_files
 from mutoscope.housekeeping import sweep
-from mutoscope.keys import Keys
 from mutoscope.models import ANIMATIC
 from mutoscope.opening import open_store
 from mutoscope.schema import tasks, uploads
 from mutoscope.store import Store
 from mutoscope.tasks import VideoRequest
+from mutoscope.uploads import Uploads
+from tests.rows import make_caller
 
 DAY = 86_400
 
@@ -30,15 +31,14 @@ class House:
         self.scratch = settings.scratch
         self.scratch.mkdir()
         self.cache = settings.cache
-        keys = Keys(self.store.database, bytes(32))
-        keys.create("tests")
-        self.key_id = keys.all()[0].id
+        self.caller = make_caller(self.store.database)
+        self.uploads = Uploads(self.store.database)
 
     def add(self, number: int) -> str:
         task_id = f"{number:032x}"
         request = VideoRequest("a cat", ("https://example.com/cat.jpg",))
-        with self.store.write() as connection:
-            self.store.add(task_id, self.key_id, ANIMATIC, "animatic", request, connection=connection)
+        with self.store.database.write() as connection:
+            self.store.add(task_id, self.caller, ANIMATIC, "animatic", request, connection=connection)
         return task_id
 
     def put(self, key: str) -> None:
@@ -66,7 +66,7 @@ def house(tmp_path: Path) -> House:
 
 def test_an_old_video_goes_with_its_row_and_a_young_one_stays(house: House) -> None:
     old, young = house.succeed(1), house.succeed(2)
-    with house.store.write() as connection:
+    with house.store.database.write() as connection:
         times = {"created_at": time.time() - 9 * DAY, "finished_at": time.time() - 8 * DAY}
         connection.execute(update(tasks).where(tasks.c.id == old).values(times))
     assert house.sweep() == 1
@@ -78,14 +78,14 @@ def test_an_old_video_goes_with_its_row_and_a_young_one_stays(house: House) -> N
 def test_an_old_upload_goes_and_a_young_one_stays(house: House) -> None:
     for name in ("old", "young"):
         house.put(f"uploads/{name}/a.png")
-        house.store.add_upload(
-            name, house.key_id, filename="a.png", content_type="image/png", size=5, file=f"uploads/{name}/a.png"
+        house.uploads.add(
+            name, house.caller.key_id, filename="a.png", content_type="image/png", size=5, file=f"uploads/{name}/a.png"
         )
-    with house.store.write() as connection:
+    with house.store.database.write() as connection:
         connection.execute(update(uploads).where(uploads.c.id == "old").values(created_at=time.time() - 8 * DAY))
     assert house.sweep() == 1
     assert list(house.files.list("uploads")) == ["uploads/young/a.png"]
-    assert house.store.get_upload("old") is None
+    assert house.uploads.get("old") is None
     assert [path.name for path in house.files.path("uploads").iterdir()] == ["young"]
 
 
@@ -119,7 +119,7 @@ def test_a_sweep_looks_up_many_files_at_once(house: House) -> None:
     for number in range(100, 140):
         house.put(f"outputs/{number:032x}-1.mp4")
     looks: list[str] = []
-    event.listen(house.store.database, "before_cursor_execute", lambda *asked: looks.append(asked[2]))
+    event.listen(house.store.database.engine, "before_cursor_execute", lambda *asked: looks.append(asked[2]))
     house.sweep()
     assert len(looks) < 10
     assert len(list(house.files.list("outputs"))) == 2 * len(won)

@@ -12,23 +12,24 @@ import pytest
 from sqlalchemy import event
 
 from mutoscope.estimates import Estimates
-from mutoscope.keys import Keys
+from mutoscope.housekeeping import ended_before, standing
 from mutoscope.schema import open_database
 from mutoscope.store import Store
 from mutoscope.tasks import VideoRequest
+from mutoscope.uploads import Uploads
+from tests.rows import make_caller
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(open_database(f"sqlite:///{tmp_path / 'mutoscope.db'}"))
-    keys = Keys(store.database, b"k" * 32)
-    keys.create("tests")
-    with store.write() as connection:
+    caller = make_caller(store.database)
+    with store.database.write() as connection:
         for engine in ("animatic", "skyreels-v3"):
             request = VideoRequest("a cat", ("https://example.com/a.png",))
-            store.add(uuid.uuid4().hex, keys.all()[0].id, "m", engine, request, connection=connection)
+            store.add(uuid.uuid4().hex, caller, "m", engine, request, connection=connection)
     yield store
-    store.database.dispose()
+    store.database.close()
 
 
 def plan_of(store: Store, ask: Callable[[], Any]) -> list[str]:
@@ -38,9 +39,9 @@ def plan_of(store: Store, ask: Callable[[], Any]) -> list[str]:
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         asked.append((statement, parameters))
 
-    event.listen(store.database, "before_cursor_execute", note)
+    event.listen(store.database.engine, "before_cursor_execute", note)
     ask()
-    event.remove(store.database, "before_cursor_execute", note)
+    event.remove(store.database.engine, "before_cursor_execute", note)
     plans = [(sql, values) for sql, values in asked if sql.lstrip().upper().startswith(("SELECT", "UPDATE"))]
     assert plans
     with store.database.connect() as connection:
@@ -53,9 +54,9 @@ def plan_of(store: Store, ask: Callable[[], Any]) -> list[str]:
     "ask",
     [
         lambda store: Estimates(store).num_queued(),
-        lambda store: store.ended_before(time.time()),
-        lambda store: store.uploads_before(time.time()),
-        lambda store: store.standing(["a", "b"]),
+        lambda store: ended_before(store.database, time.time()),
+        lambda store: Uploads(store.database).before(time.time()),
+        lambda store: standing(store.database, ["a", "b"]),
         lambda store: store.claim("worker", ["animatic"]),
         lambda store: store.release("worker", failed=False),
     ],

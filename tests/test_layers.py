@@ -21,9 +21,11 @@ LAYERS = [
     {"api", "worker", "supervisor", "gpus"},
     {"opening", "film"},
     {"commits", "estimates", "housekeeping", "inspection"},
-    {"store", "files", "keys", "references", "video"},
-    {"engines"},
+    {"admission"},
+    {"store", "uploads", "files", "keys", "references", "video"},
+    {"engines", "ledger", "turns"},
     {"schema"},
+    {"database"},
     {"models"},
     {"tasks", "pricing", "config"},
 ]

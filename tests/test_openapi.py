@@ -79,6 +79,7 @@ def test_submit_documents_its_body(spec: Any) -> None:
     properties = schema["properties"]
     assert list(properties) == [
         "prompt", "images", "aspect_ratio", "duration", "seed", "enable_sync_mode", "enable_base64_output",
+        "webhook_url", "priority", "max_queue_seconds",
     ]  # fmt: skip
     assert (properties["images"]["minItems"], properties["images"]["maxItems"]) == (1, 4)
     assert (properties["enable_sync_mode"]["type"], properties["enable_sync_mode"]["default"]) == ("boolean", False)

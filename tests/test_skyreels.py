@@ -11,12 +11,12 @@ import pytest
 
 from mutoscope.config import load_settings
 from mutoscope.files import Links, open_files
-from mutoscope.keys import Keys
 from mutoscope.models import SKYREELS
 from mutoscope.opening import engines_offered, limits_of, open_engine, open_store
 from mutoscope.tasks import Status, VideoRequest
 from mutoscope.worker import Worker
 from tests.installation import EXAMPLES, Installation
+from tests.rows import make_caller
 
 CHECKPOINT = Path(__file__).parent / "golden" / "tiny-r2v"
 
@@ -38,16 +38,15 @@ def test_a_worker_renders_it_and_the_receipt_says_how(tmp_path: Path) -> None:
         stall_seconds=settings.stall_seconds,
     )
     settings.scratch.mkdir()
-    keys = Keys(worker.store.database, bytes(32))
-    keys.create("tests")
+    caller = make_caller(worker.store.database)
     reference = tmp_path / "reference.jpg"
     shutil.copy(EXAMPLES / "astronaut.jpg", reference)
     worker.files.put("uploads/1/a.jpg", reference)
     task_id = uuid.uuid4().hex
     # A single frame: the contract's durations take a GPU.
     request = VideoRequest("An astronaut smiles.", ("file:uploads/1/a.jpg",), "1:1", 0, 3, "480p")
-    with worker.store.write() as connection:
-        worker.store.add(task_id, keys.all()[0].id, SKYREELS, "skyreels-v3", request, connection=connection)
+    with worker.store.database.write() as connection:
+        worker.store.add(task_id, caller, SKYREELS, "skyreels-v3", request, connection=connection)
     task = worker.store.claim(worker.name, ["skyreels-v3"])
     assert task is not None
     worker.run_once(task, open_engine("skyreels-v3", settings))

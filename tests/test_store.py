@@ -15,10 +15,13 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
+from mutoscope.housekeeping import ended_before
 from mutoscope.keys import Keys
 from mutoscope.schema import open_database, tasks
 from mutoscope.store import Hold, Store
-from mutoscope.tasks import Status, Task, VideoRequest
+from mutoscope.tasks import Caller, Status, Task, VideoRequest
+from mutoscope.uploads import Uploads
+from tests.rows import make_caller
 
 LEASE = 10.0
 REQUEST = VideoRequest("a cat", ("https://example.com/a.png", "file:uploads/1/a"), "1:1", 7, 2**63 - 1)
@@ -33,6 +36,10 @@ sys.stdin.readline()
 while (task := store.claim(sys.argv[2], ["animatic"])) is not None:
     print(task.id, task.attempt, flush=True)
 """
+
+
+def caller_of(task: Task) -> Caller:
+    return Caller(task.key_id, task.account_id, frozenset({"generate"}))
 
 
 class Clock:
@@ -63,18 +70,16 @@ class StoreContract:
     def store(self, url: str, clock: Clock) -> Iterator[Store]:
         store = Store(open_database(url), lease_seconds=LEASE, max_attempts=3, max_losses=4, clock=clock)
         yield store
-        store.database.dispose()
+        store.database.close()
 
     @pytest.fixture
     def add(self, store: Store) -> Callable[..., Task]:
         """Adds tasks of one key."""
-        keys = Keys(store.database, b"k" * 32)
-        keys.create("tests")
-        key_id = keys.all()[0].id
+        caller = make_caller(store.database)
 
         def add(engine: str = "animatic") -> Task:
-            with store.write() as connection:
-                return store.add(uuid.uuid4().hex, key_id, "a/model", engine, REQUEST, connection=connection)
+            with store.database.write() as connection:
+                return store.add(uuid.uuid4().hex, caller, "a/model", engine, REQUEST, connection=connection)
 
         return add
 
@@ -109,8 +114,8 @@ class StoreContract:
         first = add()
 
         def fail() -> None:
-            with store.write() as connection:
-                store.add("f" * 32, first.key_id, "m", "animatic", REQUEST, connection=connection)
+            with store.database.write() as connection:
+                store.add("f" * 32, caller_of(first), "m", "animatic", REQUEST, connection=connection)
                 raise RuntimeError
 
         with pytest.raises(RuntimeError):
@@ -120,8 +125,8 @@ class StoreContract:
 
     def test_an_id_is_used_once(self, store: Store, add: Callable[..., Task]) -> None:
         first = add()
-        with pytest.raises(IntegrityError), store.write() as connection:
-            store.add(first.id, first.key_id, "m", "animatic", REQUEST, connection=connection)
+        with pytest.raises(IntegrityError), store.database.write() as connection:
+            store.add(first.id, caller_of(first), "m", "animatic", REQUEST, connection=connection)
 
     def test_the_newest_are_listed_first(self, store: Store, add: Callable[..., Task]) -> None:
         added = [add().id for _ in range(5)]
@@ -136,14 +141,15 @@ class StoreContract:
         task = add()
         owner, other = keys.all()
         digest = keys.digest(key)
-        assert store.caller(digest) == other.id
-        assert store.poll(digest, task.id) == (other.id, None)  # it is the first key's
-        assert store.caller(digest[:-1]) is None
-        assert store.caller(Keys(store.database, b"l" * 32).digest(key)) is None
+        known = keys.caller(digest)
+        assert known == Caller(other.id, "default", frozenset({"generate", "read"}), is_operator=True)
+        assert store.poll(digest, task.id) == (True, None)  # it is the first key's
+        assert keys.caller(digest[:-1]) is None
+        assert keys.caller(Keys(store.database, b"l" * 32).digest(key)) is None
         assert keys.revoke(other.id)
         assert not keys.revoke(other.id)
-        assert store.caller(digest) is None
-        assert store.poll(digest, task.id) == (None, None)
+        assert keys.caller(digest) is None
+        assert store.poll(digest, task.id) == (False, None)
         assert store.get(owner.id, task.id) == task
 
     # Claiming
@@ -267,7 +273,7 @@ class StoreContract:
         assert (canceled.status, canceled.cancel_requested) == (Status.RUNNING, True)
         assert store.advance(task, "x", 0.5) is Hold.CANCEL
         assert store.renew(task) is Hold.CANCEL
-        assert store.end_canceled(task) is Hold.CANCEL
+        assert store.end_canceled(task) is Hold.KEPT
         assert self.found(store, task).status is Status.CANCELED
 
     @pytest.mark.parametrize("how", ["lapsed", "given back", "failed", "released"])
@@ -298,7 +304,7 @@ class StoreContract:
         assert store.succeed(task, "o.mp4", "o.jpg", {}) is Hold.CANCEL
         found = self.found(store, task)
         assert (found.status, found.output) == (Status.RUNNING, None)
-        assert store.end_canceled(task) is Hold.CANCEL
+        assert store.end_canceled(task) is Hold.KEPT
         assert store.succeed(task, "o.mp4", "o.jpg", {}) is Hold.LOST
         assert self.found(store, task).status is Status.CANCELED
 
@@ -362,8 +368,8 @@ class StoreContract:
         assert second is not None
         store.succeed(first, "o", "p", {})
         clock.now += 100
-        assert [task.id for task in store.ended_before(clock.now)] == [old.id]
-        assert store.ended_before(clock.now - 100) == []
+        assert [task.id for task in ended_before(store.database, clock.now)] == [old.id]
+        assert ended_before(store.database, clock.now - 100) == []
         store.remove([old.id, running.id, queued.id])
         assert store.find(old.id) is None
         assert {task.id for task in store.newest()} == {running.id, queued.id}
@@ -376,15 +382,16 @@ class StoreContract:
 
     def test_uploads(self, store: Store, add: Callable[..., Task], clock: Clock) -> None:
         key_id = add().key_id
-        store.add_upload("u1", key_id, filename="a.png", content_type="image/png", size=5, file="uploads/u1/a.png")
-        found = store.get_upload("u1")
+        uploads = Uploads(store.database, clock=clock)
+        uploads.add("u1", key_id, filename="a.png", content_type="image/png", size=5, file="uploads/u1/a.png")
+        found = uploads.get("u1")
         assert found is not None
         assert (found["filename"], found["size"], found["created_at"]) == ("a.png", 5, clock.now)
-        assert store.get_upload("u2") is None
-        assert list(store.uploads_before(clock.now)) == []
-        assert [upload["id"] for upload in store.uploads_before(clock.now + 1)] == ["u1"]
-        store.remove_uploads(["u1"])
-        assert store.get_upload("u1") is None
+        assert uploads.get("u2") is None
+        assert list(uploads.before(clock.now)) == []
+        assert [upload["id"] for upload in uploads.before(clock.now + 1)] == ["u1"]
+        uploads.remove(["u1"])
+        assert uploads.get("u1") is None
 
     # Many at once
 
@@ -423,8 +430,8 @@ class StoreContract:
 
         def work(number: int) -> None:
             for _ in range(20):
-                with store.write() as connection:
-                    store.add(uuid.uuid4().hex, first.key_id, "m", "animatic", REQUEST, connection=connection)
+                with store.database.write() as connection:
+                    store.add(uuid.uuid4().hex, caller_of(first), "m", "animatic", REQUEST, connection=connection)
                 task = store.claim(str(number), ["animatic"])
                 if task is not None and store.succeed(task, "o", "p", {}) is Hold.KEPT:
                     claimed.append(task.id)
@@ -457,9 +464,9 @@ class TestSqlite(StoreContract):
     def test_an_open_reader_sees_what_another_process_wrote(self, store: Store, task: Task, url: str) -> None:
         assert store.get(task.key_id, task.id) == task  # by the connection that is kept for such reads
         other = Store(open_database(url))
-        with other.write() as connection:
+        with other.database.write() as connection:
             connection.execute(update(tasks).where(tasks.c.id == task.id).values(stage="changed"))
-        other.database.dispose()
+        other.database.close()
         found = store.get(task.key_id, task.id)
         assert found is not None
         assert found.stage == "changed"

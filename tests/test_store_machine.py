@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from sqlalchemy import select
 
-from mutoscope.keys import Keys
 from mutoscope.schema import open_database, tasks
 from mutoscope.store import Hold, Store
 from mutoscope.tasks import Status, Task, VideoRequest
+from tests.rows import make_caller
 
 LEASE = 10.0
 MAX_ATTEMPTS, MAX_LOSSES = 3, 4
@@ -38,9 +38,7 @@ class Queue(RuleBasedStateMachine):
             max_losses=MAX_LOSSES,
             clock=lambda: self.now,
         )
-        keys = Keys(self.store.database, b"k" * 32)
-        keys.create("tests")
-        self.key_id = keys.all()[0].id
+        self.caller = make_caller(self.store.database)
         self.added: list[str] = []
         self.held: dict[str, tuple[int, str]] = {}  # task → the attempt whose writes count, and whose it is
         self.leases: dict[str, float] = {}
@@ -49,8 +47,8 @@ class Queue(RuleBasedStateMachine):
 
     @rule()
     def add(self) -> None:
-        with self.store.write() as connection:
-            task = self.store.add(uuid.uuid4().hex, self.key_id, "m", "animatic", REQUEST, connection=connection)
+        with self.store.database.write() as connection:
+            task = self.store.add(uuid.uuid4().hex, self.caller, "m", "animatic", REQUEST, connection=connection)
         self.added.append(task.id)
 
     @rule(seconds=st.sampled_from([0.5, LEASE / 2, LEASE + 1]))
@@ -120,7 +118,7 @@ class Queue(RuleBasedStateMachine):
             return
         task_id = data.draw(st.sampled_from(self.added))
         before = self.rows()[task_id]["status"]
-        task = self.store.cancel(self.key_id, task_id)
+        task = self.store.cancel(self.caller.key_id, task_id)
         assert task is not None
         if before == "queued":
             assert task.status is Status.CANCELED
@@ -183,7 +181,7 @@ class Queue(RuleBasedStateMachine):
             while (task := self.store.claim("last", ["animatic"])) is not None:
                 self.store.succeed(task, f"{task.attempt}.mp4", "p", {})
             assert all(Status(str(row["status"])).is_terminal for row in self.rows().values())
-            self.store.database.dispose()
+            self.store.database.close()
             self.folder.cleanup()
 
 

@@ -18,12 +18,12 @@ from sqlalchemy.exc import OperationalError
 from mutoscope.config import Settings, load_settings
 from mutoscope.engines import Engine, Frames, Image, Step
 from mutoscope.files import Links, open_files
-from mutoscope.keys import Keys
 from mutoscope.models import ANIMATIC
 from mutoscope.opening import limits_of, open_engine, open_store
 from mutoscope.store import Hold, Store
 from mutoscope.tasks import InvalidRequestError, Status, Task, VideoRequest
 from mutoscope.worker import Worker
+from tests.rows import make_caller
 
 PICTURE = "data:image/bmp;base64," + base64.b64encode(
     b"BM" + (54 + 64 * 64 * 3).to_bytes(4, "little") + bytes(4) + (54).to_bytes(4, "little")
@@ -86,13 +86,11 @@ def worker(settings: Settings) -> Worker:
 
 
 def add(worker: Worker, *images: str, duration: int = 5) -> str:
-    keys = Keys(worker.store.database, bytes(32))
-    if not keys.all():
-        keys.create("tests")
+    caller = make_caller(worker.store.database)
     task_id = uuid.uuid4().hex
     request = VideoRequest("a wall is painted", images or (PICTURE,), "1:1", duration, 1)
-    with worker.store.write() as connection:
-        worker.store.add(task_id, keys.all()[0].id, ANIMATIC, "animatic", request, connection=connection)
+    with worker.store.database.write() as connection:
+        worker.store.add(task_id, caller, ANIMATIC, "animatic", request, connection=connection)
     return task_id
 
 
@@ -222,7 +220,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(worker: Worker) -> None:
     class Overtaken(Painter):
         def at_frame(self, number: int) -> None:
             if number == 3:  # as if this process had been frozen past its lease, and another had claimed
-                with worker.store.write() as connection:
+                with worker.store.database.write() as connection:
                     connection.exec_driver_sql("UPDATE tasks SET lease_until = 0")
                 other.append(worker.store.claim("another", ["animatic"]))
                 time.sleep(0.3)

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from mutoscope.store import Store
+from mutoscope.database import Database
 
 _MOST_AT_ONCE = 256
 
@@ -34,8 +34,8 @@ class GroupCommit:
     a body may run twice, and does nothing but read and write through the connection it is handed.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
         self._thread.start()
@@ -67,7 +67,7 @@ class GroupCommit:
 
     def _commit(self, batch: list[_Write]) -> None:
         try:
-            with self._store.write() as connection:
+            with self._database.write() as connection:
                 outcomes: list[_Outcome] = [(write, write.body(connection), None) for write in batch]
         except Exception as error:
             if len(batch) == 1:

@@ -49,6 +49,16 @@ class Settings(BaseSettings):
     )
     sync_seconds: float = Field(90, gt=0, description="How long a request with enable_sync_mode is held open.")
     max_queued: int = Field(100_000, ge=1, description="More queued tasks than this are refused with 429.")
+    max_queued_per_account: int = Field(10_000, ge=1, description="The same, for the tasks of one account.")
+    max_queue_seconds: float = Field(
+        0, ge=0, description="A task that is not started for this long fails, uncharged; 0: it waits."
+    )
+
+    prices: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="Micro-dollars per second of video by model id, as JSON, where they differ from the list.",
+    )
+    discount_rate: float = Field(1.0, ge=0, le=1, description="The part of the list's price that is charged.")
 
     max_body_bytes: int = Field(220 * 2**20, ge=2**10, description="Largest JSON body: four images as data URIs.")
     max_image_bytes: int = Field(30 * 2**20, ge=2**10, description="Largest reference or upload, in bytes.")

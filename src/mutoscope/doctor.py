@@ -80,12 +80,11 @@ def _home(settings: Settings) -> Finding:
 
 def _database(settings: Settings) -> Finding:
     try:
-        store = open_store(settings)
-        with store.database.connect() as connection:
+        with open_store(settings).database as database, database.connect() as connection:
             counts: dict[str, int] = dict(
                 connection.execute(select(tasks.c.status, func.count()).group_by(tasks.c.status)).tuples().all()
             )
     except SQLAlchemyError as error:
         return Finding("bad", "database", str(error).splitlines()[0])
     listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no tasks yet"
-    return Finding("ok", "database", f"{store.database.url.render_as_string()}: {listed}")
+    return Finding("ok", "database", f"{database.engine.url.render_as_string()}: {listed}")

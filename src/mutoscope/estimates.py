@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
@@ -16,7 +16,7 @@ from mutoscope.tasks import Status, Task
 
 _REFRESH_SECONDS = 1.0
 _SAMPLE = 50  # of an engine's latest videos, to learn how long one takes
-_COUNTED = 1000  # places are exact up to here; nobody further back minds being off by the few that were canceled
+_COUNTED = 1000  # places are exact up to here, and estimated further back
 
 
 _FIRST_GUESS_SECONDS = 1.0  # run time per second of video, as long as none was rendered here
@@ -27,15 +27,19 @@ class _Look:
     at: float = float("-inf")
     newest: int = 0  # seq of the newest task that is counted here
     num_queued: dict[str, int] = field(default_factory=dict)
-    first: dict[str, list[int]] = field(default_factory=dict)  # engine → seq of its first queued tasks, ascending
+    first: dict[str, list[float]] = field(default_factory=dict)  # engine → turns of its first queued tasks, ascending
+    last: dict[str, float] = field(default_factory=dict)  # engine → turn of its last queued task
     running: dict[str, int] = field(default_factory=dict)
+    by_account: dict[str, int] = field(default_factory=dict)  # account → its queued tasks
     seconds: dict[str, float] = field(default_factory=dict)  # engine → run time per second of video
 
     def place(self, task: Task) -> int:
         first = self.first.get(task.engine, [])
-        if len(first) < _COUNTED or task.seq <= first[-1]:
-            return bisect_left(first, task.seq) + 1
-        return min(_COUNTED + task.seq - first[-1], self.num_queued[task.engine] + 1)
+        if len(first) < _COUNTED or task.turn <= first[-1]:
+            return bisect_left(first, task.turn) + 1
+        span = self.last.get(task.engine, 0.0) - first[-1]
+        share = (task.turn - first[-1]) / span if span > 0 else 1.0
+        return _COUNTED + max(1, round(min(1.0, share) * (self.num_queued[task.engine] - _COUNTED)))
 
 
 class Estimates:
@@ -52,13 +56,23 @@ class Estimates:
         if task.seq > look.newest:
             look.newest = task.seq
             look.num_queued[task.engine] = look.num_queued.get(task.engine, 0) + 1
+            look.by_account[task.account_id] = look.by_account.get(task.account_id, 0) + 1
             first = look.first.setdefault(task.engine, [])
-            if len(first) < _COUNTED:
-                first.append(task.seq)
+            if len(first) < _COUNTED or task.turn < first[-1]:
+                insort(first, task.turn)
+            look.last[task.engine] = max(look.last.get(task.engine, 0.0), task.turn)
 
     def num_queued(self) -> int:
         """How many tasks wait, of all engines."""
         return sum(self._fresh().num_queued.values())
+
+    def num_queued_of(self, account_id: str) -> int:
+        """How many tasks of one account wait."""
+        return self._fresh().by_account.get(account_id, 0)
+
+    def seconds(self, engine: str, duration: int) -> float:
+        """How long a video of `duration` seconds takes, from the latest ones."""
+        return self._fresh().seconds.get(engine, _FIRST_GUESS_SECONDS) * duration
 
     def of(self, task: Task) -> tuple[int, float]:
         """(place in the queue, seconds until done); the next to be claimed has place 1, a task that doesn't wait 0."""
@@ -86,18 +100,25 @@ class Estimates:
 
     def _take(self) -> _Look:
         waiting = tasks.c.status == Status.QUEUED.value
-        counts = select(tasks.c.engine, func.count()).where(waiting).group_by(tasks.c.engine)
+        by = (tasks.c.engine, tasks.c.account_id)
+        counts = select(*by, func.count()).where(waiting).group_by(*by)
         running = (
             select(tasks.c.engine, func.count()).where(tasks.c.status == Status.RUNNING.value).group_by(tasks.c.engine)
         )
-        first: dict[str, list[int]] = {}
+        first: dict[str, list[float]] = {}
+        last: dict[str, float] = {}
         medians: dict[str, float] = {}
         with self._store.database.connect() as connection:
             newest = connection.execute(select(func.max(tasks.c.seq))).scalar() or 0
-            num_queued: dict[str, int] = dict(connection.execute(counts).all())
+            num_queued: dict[str, int] = {}
+            by_account: dict[str, int] = {}
+            for engine, account_id, count in connection.execute(counts):
+                num_queued[engine] = num_queued.get(engine, 0) + count
+                by_account[account_id] = by_account.get(account_id, 0) + count
             for engine in num_queued:
-                front = select(tasks.c.seq).where(waiting, tasks.c.engine == engine)
-                first[engine] = list(connection.execute(front.order_by(tasks.c.seq).limit(_COUNTED)).scalars())
+                front = select(tasks.c.turn).where(waiting, tasks.c.engine == engine)
+                first[engine] = list(connection.execute(front.order_by(tasks.c.turn).limit(_COUNTED)).scalars())
+                last[engine] = connection.execute(front.order_by(tasks.c.turn.desc()).limit(1)).scalar() or 0.0
             at_work: dict[str, int] = dict(connection.execute(running).all())
             for engine in ENGINES:  # each by itself, so that an index finds the latest without sorting all there are
                 latest = (
@@ -109,4 +130,4 @@ class Estimates:
                 rows = connection.execute(latest).all()
                 if paces := sorted((finished - started) / request["duration"] for started, finished, request in rows):
                     medians[engine] = paces[len(paces) // 2]
-        return _Look(time.monotonic(), newest, num_queued, first, at_work, medians)
+        return _Look(time.monotonic(), newest, num_queued, first, last, at_work, by_account, medians)

@@ -161,6 +161,11 @@ def _share(of_engine: float) -> float:
     return _FETCH_SHARE + (1 - _FETCH_SHARE) * of_engine
 
 
+def share_rendered(progress: float) -> float:
+    """How much of the rendering is done (0 to 1), of a progress that counts the fetching too."""
+    return max(0.0, progress - _FETCH_SHARE) / (1 - _FETCH_SHARE)
+
+
 @contextmanager
 def _closing(work: Iterator[Event]) -> Iterator[None]:
     # A generator left halfway would hold its threads and memory until somebody collects it.

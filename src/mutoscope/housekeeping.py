@@ -14,13 +14,20 @@ from itertools import islice
 from pathlib import Path
 
 import structlog
+from sqlalchemy import and_, select
 
+from mutoscope.admission import REMEMBERED_SECONDS, forget_submissions
+from mutoscope.database import Database
 from mutoscope.files import LocalFiles
-from mutoscope.store import Store
+from mutoscope.schema import tasks
+from mutoscope.store import Store, task_from_row
+from mutoscope.tasks import Status, Task
+from mutoscope.uploads import Uploads
 
 log = structlog.get_logger()
 
 _ATTEMPT = re.compile(r"([0-9a-f]{32})-(\d+)\.(?:mp4|jpg)")  # half-made copies of one carry its name, and more
+_STANDING = (Status.RUNNING, Status.SUCCEEDED)
 _LOOKED_UP_AT_ONCE = 500
 _UPLOAD_SECONDS = 3600  # an upload that is still arriving is younger than this
 
@@ -29,17 +36,20 @@ def sweep(store: Store, files: LocalFiles, scratch: Path, cache: Path, retention
     """Remove what has ended, and what nobody owns; returns how many tasks and uploads went."""
     before = time.time() - retention_days * 86_400
     removed = 0
-    while ended := store.ended_before(before):
+    while ended := ended_before(store.database, before):
         for task in ended:
             for key in filter(None, (task.output, task.poster)):
                 files.delete(key)
         store.remove([task.id for task in ended])
         removed += len(ended)
-    while uploads := store.uploads_before(before):
-        for upload in uploads:
+    uploads = Uploads(store.database)
+    while old := uploads.before(before):
+        for upload in old:
             files.delete(upload["file"])
-        store.remove_uploads([upload["id"] for upload in uploads])
-        removed += len(uploads)
+        uploads.remove([upload["id"] for upload in old])
+        removed += len(old)
+    forget_submissions(store.database, time.time() - REMEMBERED_SECONDS)
+    store.expire()
     for key in _orphans(store, files.list("outputs")):
         files.delete(key)
     if scratch.is_dir():
@@ -64,8 +74,26 @@ def _orphans(store: Store, names: Iterable[str]) -> Iterator[str]:
     remaining = iter(names)
     while batch := list(islice(remaining, _LOOKED_UP_AT_ONCE)):
         attempts = {name: (match[1], int(match[2])) for name in batch if (match := _ATTEMPT.search(name))}
-        standing = store.standing({task_id for task_id, _ in attempts.values()})
-        yield from (name for name, attempt in attempts.items() if attempt not in standing)
+        counting = standing(store.database, {task_id for task_id, _ in attempts.values()})
+        yield from (name for name, attempt in attempts.items() if attempt not in counting)
+
+
+def ended_before(database: Database, moment: float, limit: int = 500) -> list[Task]:
+    """Ended tasks, oldest first, whose retention is over."""
+    # The first condition follows from the second, and is the one with an index.
+    old = and_(tasks.c.created_at < moment, tasks.c.finished_at < moment)
+    query = select(tasks).where(old).order_by(tasks.c.created_at).limit(limit)
+    with database.connect() as connection:
+        return [task_from_row(row) for row in connection.execute(query).mappings()]
+
+
+def standing(database: Database, task_ids: Iterable[str]) -> set[tuple[str, int]]:
+    """Of these tasks, (id, attempt) of the attempts that run or have won: the only ones whose files count."""
+    # The status is judged here: SQLite would take the index on it, and read all that ever succeeded.
+    query = select(tasks.c.id, tasks.c.attempt, tasks.c.status).where(tasks.c.id.in_(task_ids))
+    with database.connect() as connection:
+        rows = connection.execute(query)
+        return {(task_id, attempt) for task_id, attempt, status in rows if status in _STANDING}
 
 
 class Housekeeper:

@@ -163,6 +163,13 @@ def parse_input(model: Model, body: Any) -> VideoRequest:
         raise InputError(_explain(model, error)) from None
 
 
+def quoted_duration(model: Model, value: Any) -> int:
+    """The seconds of video that a price is asked for; None takes the default. Raises InputError."""
+    if value is None:
+        return int(model.accepts.model_fields["duration"].default)
+    return parse_input(model, {"prompt": "-", "images": ["http://-"], "duration": value}).duration
+
+
 def _explain(model: Model, error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0])

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mutoscope.config import Settings, SettingsError
+from mutoscope.database import Database
 from mutoscope.engines import ENGINES
 from mutoscope.files import Links, LocalFiles, read_secret
 from mutoscope.keys import Keys
@@ -56,9 +57,9 @@ def opener(links: Links, files: LocalFiles) -> Callable[[str], bytes | None]:
     return open_own
 
 
-def open_keys(settings: Settings) -> Keys:
-    """The keys of this installation."""
-    return Keys(open_store(settings).database, read_secret(settings.home, "keys"))
+def keys_of(settings: Settings, database: Database) -> Keys:
+    """The accounts and keys of this installation, in its open database."""
+    return Keys(database, read_secret(settings.home, "keys"))
 
 
 def open_engine(name: str, settings: Settings) -> Engine:

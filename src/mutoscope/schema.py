@@ -1,6 +1,7 @@
 """The tables, and opening the database they live in. Knows no rule of the tasks; `store.py` has those.
 
-Times are seconds since the epoch, UTC. Migrations beside this file (`migrations/`) bring an older database up to date.
+Times are seconds since the epoch, UTC; money is integer micro-dollars. Migrations beside this file (`migrations/`)
+bring an older database up to date.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Engine,
@@ -29,17 +31,47 @@ from sqlalchemy import (
     make_url,
 )
 
+from mutoscope.database import Database
+
 metadata = MetaData()
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("is_unlimited", Boolean, nullable=False, default=False),  # its balance refuses nothing
+    Column("is_operator", Boolean, nullable=False, default=False),  # its admin keys reach every account
+    Column("floor_micros", BigInteger, nullable=False, default=0),  # what the balance never falls below
+    # The sums of the account's entries, kept beside them so that a hold is one guarded UPDATE.
+    Column("available_micros", BigInteger, nullable=False, default=0),
+    Column("held_micros", BigInteger, nullable=False, default=0),
+    # The fair queue's clocks, in seconds of work: the turn of the last task accepted, and of the last one claimed.
+    Column("turn", Float, nullable=False, default=0.0),
+    Column("served", Float, nullable=False, default=0.0),
+    Column("created_at", Float, nullable=False),
+    Index("accounts_by_served", "served"),
+)
 
 keys = Table(
     "keys",
     metadata,
     Column("id", String(16), primary_key=True),
+    Column("account_id", String(16), ForeignKey("accounts.id"), nullable=False),
     Column("name", Text, nullable=False),
     Column("digest", String(64), nullable=False, unique=True),  # keyed BLAKE2b of the key; the key is never stored
     Column("hint", String(16), nullable=False),  # its first characters, to tell keys apart in a list
+    Column("scopes", JSON, nullable=False),
+    Column("tier", String(16), nullable=False),
+    Column("videos_per_minute", Integer, nullable=False),
+    Column("concurrency", Integer, nullable=False),  # tasks of this key that run at once; further ones wait
+    Column("daily_cap_micros", BigInteger),
+    Column("rate_until", Float, nullable=False, default=0.0),  # when the last accepted task's share of the rate is over
+    Column("webhook_generation", Integer, nullable=False, default=0),  # counts the webhook secret's rotations
     Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
     Column("revoked_at", Float),
+    Index("keys_by_account", "account_id"),
 )
 
 tasks = Table(
@@ -48,6 +80,7 @@ tasks = Table(
     Column("seq", Integer, primary_key=True, autoincrement=True),  # the order of acceptance
     Column("id", String(32), nullable=False, unique=True),
     Column("key_id", String(16), ForeignKey("keys.id"), nullable=False),
+    Column("account_id", String(16), ForeignKey("accounts.id"), nullable=False),
     Column("model", Text, nullable=False),
     Column("engine", String(32), nullable=False),
     Column("request", JSON, nullable=False),
@@ -70,10 +103,91 @@ tasks = Table(
     Column("poster", Text),
     Column("timings", JSON, nullable=False, default=dict),
     Column("receipt", JSON),
+    Column("preview", Text),  # the key of a strip of frames to come
+    Column("price_micros", BigInteger, nullable=False, default=0),  # held while it waits and runs
+    Column("charged_micros", BigInteger),  # what was settled; nothing yet while it waits and runs
+    Column("cost", Float, nullable=False, default=0.0),  # seconds of work that its turn was reckoned with
+    Column("turn", Float, nullable=False, default=0.0),  # the order of claiming, fair across accounts
+    Column("priority", Integer, nullable=False, default=0),  # within its account; the higher goes first
+    Column("deadline_at", Float),  # not claimed by then, it has failed
+    Column("webhook_url", Text, nullable=False, default=""),
+    Column("base_url", Text, nullable=False, default=""),  # of the URLs in its webhook
+    Column("is_favourite", Boolean, nullable=False, default=False),
     Index("tasks_by_status", "status", "engine", "seq"),
+    Index("tasks_by_turn", "status", "engine", "turn"),
+    Index("tasks_by_priority", "status", "account_id", "priority", "seq"),
     Index("tasks_by_key", "key_id", "seq"),
+    Index("tasks_by_account", "account_id", "seq"),
     Index("tasks_by_age", "created_at"),
+    Index("tasks_by_deadline", "status", "deadline_at"),
     sqlite_autoincrement=True,
+)
+
+submissions = Table(  # what makes a repeated submit the same task
+    "submissions",
+    metadata,
+    Column("key_id", String(16), ForeignKey("keys.id"), primary_key=True),
+    Column("name", String(255), primary_key=True),  # the caller's Idempotency-Key, or a digest of the body
+    Column("body_digest", String(64), nullable=False),
+    Column("task_id", String(32), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("submissions_by_age", "created_at"),
+)
+
+entries = Table(  # each moves an amount from one book to another, so the sum over all books is always zero
+    "entries",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("account_id", String(16), ForeignKey("accounts.id"), nullable=False),
+    Column("kind", String(8), nullable=False),  # credit, hold, settle or release
+    Column("debit", String(10), nullable=False),  # the account's books are available and held, ours funding and revenue
+    Column("credit", String(10), nullable=False),
+    Column("amount_micros", BigInteger, nullable=False),
+    Column("task_id", String(32)),
+    Column("key_id", String(16)),
+    Column("note", Text, nullable=False, default=""),
+    Column("created_at", Float, nullable=False),
+    Index("entries_by_task", "task_id", "kind", unique=True),  # one hold, one settlement
+    Index("entries_by_account", "account_id", "seq"),
+    Index("entries_by_key", "key_id", "created_at"),
+    sqlite_autoincrement=True,
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("task_id", String(32), nullable=False, unique=True),
+    Column("key_id", String(16), ForeignKey("keys.id"), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("status", String(10), nullable=False),  # due, delivered, refused (410) or given up
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", Float, nullable=False),  # of the next attempt; while one is made, when it counts as lost
+    Column("created_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Index("deliveries_by_due", "status", "due_at"),
+    Index("deliveries_by_key", "key_id", "created_at"),
+)
+
+delivery_attempts = Table(
+    "delivery_attempts",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("delivery_id", String(32), ForeignKey("deliveries.id", ondelete="CASCADE"), nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("status_code", Integer),  # of the receiver's answer, if there was one
+    Column("error", Text, nullable=False, default=""),
+    Column("milliseconds", Integer, nullable=False),
+    Index("delivery_attempts_by_delivery", "delivery_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+duties = Table(  # what only one process does at a time, and who holds it until when
+    "duties",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("until", Float, nullable=False),
 )
 
 uploads = Table(
@@ -90,7 +204,7 @@ uploads = Table(
 )
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str) -> Database:
     """Connect to `url` and bring its schema up to date; a SQLite file and its folder are made when missing.
 
     SQLite runs in WAL with synchronous=FULL: what was committed survives a power cut.
@@ -104,7 +218,7 @@ def open_database(url: str) -> Engine:
     else:
         engine = create_engine(parsed, pool_pre_ping=True)
     _migrate(engine)
-    return engine
+    return Database(engine)
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
@@ -118,13 +232,18 @@ def _migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     with engine.connect() as connection:
-        if connection.dialect.name == "sqlite":
+        is_sqlite = connection.dialect.name == "sqlite"
+        if is_sqlite:
+            # SQLite changes a table by copying it and dropping the first, which its foreign keys would forbid.
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
             # Several processes may start at once; the first one in migrates, the others find it done.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         config.attributes["connection"] = connection
         if not inspect(connection).has_table("alembic_version") or not _is_current(connection, config):
             command.upgrade(config, "head")
         connection.commit()
+        if is_sqlite:
+            connection.exec_driver_sql("PRAGMA foreign_keys=ON")
 
 
 def _is_current(connection: Any, config: Config) -> bool:

@@ -85,6 +85,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     finally:
         supervisor.stop()
         housekeeper.stop()
+        store.database.close()
         log.info("stopped")
 
 
@@ -150,6 +151,8 @@ def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), 
     except Exception:
         log.exception("unexpected error: the task was given back, and this worker ends")
         sys.exit(70)
+    finally:
+        worker.store.database.close()
 
 
 def _listen(worker: Worker) -> None:

@@ -1,23 +1,21 @@
-"""Tasks and uploads as rows: add, get, claim, advance, give back, finish, cancel. The row is the queue.
+"""Tasks as rows: add, get, claim, advance, give back, finish, cancel. The row is the queue.
 
 Every write repeats the state it expects in its WHERE, so a worker that lost its lease changes nothing and is told so.
-The store knows no HTTP, no engine and no file, and never decides what a task's work is.
+What a task's end brings with it (its hold is settled, its webhook is due) is written in the same transaction. The store
+knows no HTTP, no engine and no file, and never decides what a task's work is.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from typing import Any
 
 from sqlalchemy import (
     Connection,
-    Engine,
-    Executable,
     RowMapping,
     and_,
     bindparam,
@@ -29,8 +27,10 @@ from sqlalchemy import (
     update,
 )
 
-from mutoscope.schema import keys, tasks, uploads
-from mutoscope.tasks import AttemptsUsedUpError, Status, Task, VideoRequest
+from mutoscope import ledger, turns
+from mutoscope.database import Database
+from mutoscope.schema import deliveries, keys, tasks
+from mutoscope.tasks import AttemptsUsedUpError, Caller, Status, Task, TooLateError, VideoRequest
 
 _GIVEN_UP = (
     "The video could not be made: every attempt ended in an error of the server. Nothing was charged; try again, "
@@ -56,18 +56,30 @@ def task_from_row(row: RowMapping | Mapping[str, Any]) -> Task:
 
 
 _TASK_FIELDS = tuple(Task.__slots__)
-_STANDING = (Status.RUNNING, Status.SUCCEEDED)
+_BLANK = dict.fromkeys(_TASK_FIELDS)
+_ENDED = [
+    tasks.c[name]
+    for name in (
+        "id", "key_id", "account_id", "status", "price_micros", "charged_micros", "cost", "started_at", "webhook_url",
+    )
+]  # fmt: skip
+
+_TOO_LATE = "No worker was free before the task's deadline. Nothing was charged; try again later."
 
 # Compiled once, run thousands of times a second.
-_BY_KEY_DIGEST = select(keys.c.id).where(keys.c.digest == bindparam("digest"), keys.c.revoked_at.is_(None))
 _OF_KEY = select(tasks).where(tasks.c.id == bindparam("id"), tasks.c.key_id == bindparam("key_id"))
 _POLL = (
-    select(keys.c.id.label("caller"), tasks)
+    select(keys.c.id.label("caller"), keys.c.scopes.label("scopes"), keys.c.expires_at.label("expires_at"), tasks)
     .select_from(
         keys.outerjoin(tasks, and_(tasks.c.id == bindparam("id"), tasks.c.key_id == keys.c.id)),
     )
     .where(keys.c.digest == bindparam("digest"), keys.c.revoked_at.is_(None))
 )
+
+
+def _held(task: Task) -> Any:
+    # The attempt alone says who holds the task: every claim counts it up, so no two workers share one.
+    return and_(tasks.c.id == task.id, tasks.c.attempt == task.attempt, tasks.c.status == Status.RUNNING.value)
 
 
 class Store:
@@ -78,7 +90,7 @@ class Store:
 
     def __init__(
         self,
-        database: Engine,
+        database: Database,
         *,
         lease_seconds: float = 15,
         max_attempts: int = 3,
@@ -86,57 +98,36 @@ class Store:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database = database
-        self.reads_are_local = database.dialect.name == "sqlite"
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._max_losses = max_losses
         self._clock = clock
-        self._one_writer = threading.Lock()
-        self._reader: Connection | None = None
-        self._one_reader = threading.Lock()
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that is committed at the end of the block, or rolled back if it raises."""
-        if not self.reads_are_local:
-            with self.database.begin() as connection:
-                yield connection
-            return
-        # SQLite has one writer: threads queue here, in order, rather than sleep and retry inside SQLite.
-        with self._one_writer, self.database.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
-            connection.commit()
-
-    def _look_up(self, statement: Executable, parameters: dict[str, str]) -> RowMapping | None:
-        """The first row of a statement that finds at most one, by an index."""
-        if not self.reads_are_local:
-            with self.database.connect() as connection:
-                return connection.execute(statement, parameters).mappings().first()
-        # Checking a connection out of the pool and back in costs as much as such a read does, so one is kept. It holds
-        # no transaction open between reads: the driver is in autocommit mode.
-        with self._one_reader:
-            if self._reader is None:
-                self._reader = self.database.connect()
-            return self._reader.execute(statement, parameters).mappings().first()
 
     # Submitting and reading
 
     def add(
         self,
         task_id: str,
-        key_id: str,
+        caller: Caller,
         model: str,
         engine: str,
         request: VideoRequest,
         *,
-        base64_output: bool = False,
         connection: Connection,
+        base64_output: bool = False,
+        price_micros: int = 0,
+        cost: float = 0.0,
+        turn: float = 0.0,
+        priority: int = 0,
+        deadline_at: float | None = None,
+        webhook_url: str = "",
+        base_url: str = "",
     ) -> Task:
-        """Accept a task, inside the caller's transaction (see `write` and `GroupCommit`)."""
+        """Write down a task, inside the caller's transaction. Whether it may be one is decided in `admission.py`."""
         row: dict[str, Any] = {
             "id": task_id,
-            "key_id": key_id,
+            "key_id": caller.key_id,
+            "account_id": caller.account_id,
             "model": model,
             "engine": engine,
             "request": asdict(request),
@@ -152,27 +143,29 @@ class Store:
             "error": "",
             "error_code": 0,
             "timings": {},
+            "price_micros": price_micros,
+            "cost": cost,
+            "turn": turn,
+            "priority": priority,
+            "deadline_at": deadline_at,
+            "webhook_url": webhook_url,
+            "base_url": base_url,
+            "is_favourite": False,
         }
         result = connection.execute(insert(tasks), row)
         key = result.inserted_primary_key
-        blank = dict.fromkeys(("started_at", "finished_at", "output", "poster", "receipt"))
-        return task_from_row({**row, **blank, "seq": key[0] if key else 0})
+        return task_from_row({**_BLANK, **row, "seq": key[0] if key else 0})
 
-    def caller(self, digest: str) -> str | None:
-        """The id of the key with this digest, unless it was revoked."""
-        row = self._look_up(_BY_KEY_DIGEST, {"digest": digest})
-        return row["id"] if row else None
-
-    def poll(self, digest: str, task_id: str) -> tuple[str | None, Task | None]:
-        """Who is asking, and their task of this id: `caller` and `get` in one statement, for the busiest route."""
-        row = self._look_up(_POLL, {"digest": digest, "id": task_id})
-        if row is None:
-            return None, None
-        return row["caller"], task_from_row(row) if row["seq"] is not None else None
+    def poll(self, digest: str, task_id: str) -> tuple[bool, Task | None]:
+        """Whether a key of this digest may read, and its task of this id: in one statement, for the busiest route."""
+        row = self.database.look_up(_POLL, {"digest": digest, "id": task_id})
+        if row is None or (row["expires_at"] is not None and row["expires_at"] <= self._clock()):
+            return False, None
+        return True, task_from_row(row) if row["seq"] is not None else None
 
     def get(self, key_id: str, task_id: str) -> Task | None:
         """The task of this id, if it is this key's."""
-        row = self._look_up(_OF_KEY, {"id": task_id, "key_id": key_id})
+        row = self.database.look_up(_OF_KEY, {"id": task_id, "key_id": key_id})
         return task_from_row(row) if row else None
 
     def newest(self, *, key_id: str | None = None, status: Status | None = None, limit: int = 50) -> list[Task]:
@@ -194,9 +187,9 @@ class Store:
     # Working
 
     def claim(self, worker: str, engines: Sequence[str]) -> Task | None:
-        """The oldest queued task that one of `engines` can render, now running under this worker's lease; or None.
+        """The task whose turn it is that one of `engines` can render, now running under this worker's lease; or None.
 
-        Tasks whose lease has run out are queued again first.
+        Tasks whose lease has run out are queued again first; those whose deadline is over have failed.
         """
         now = self._clock()
         lapsed = and_(tasks.c.status == Status.RUNNING.value, tasks.c.lease_until < now)
@@ -204,13 +197,16 @@ class Store:
         with self.database.connect() as connection:  # most looks find nothing: don't take the write lock for them
             if connection.execute(select(tasks.c.seq).where(or_(lapsed, queued)).limit(1)).first() is None:
                 return None
-        with self.write() as connection:
-            connection.execute(self._lapse(lapsed, now))
-            oldest = select(tasks.c.seq).where(queued).order_by(tasks.c.seq).limit(1).with_for_update(skip_locked=True)
+        with self.database.write() as connection:
+            self._lapse(connection, lapsed)
+            self._expire(connection)
+            if (chosen := turns.choose(connection, engines)) is None:
+                return None
+            seq, turn = chosen
             row = (
                 connection.execute(
                     update(tasks)
-                    .where(tasks.c.seq == oldest.scalar_subquery(), tasks.c.status == Status.QUEUED.value)
+                    .where(tasks.c.seq == seq, tasks.c.status == Status.QUEUED.value)
                     .values(
                         status=Status.RUNNING.value,
                         attempt=tasks.c.attempt + 1,
@@ -219,6 +215,7 @@ class Store:
                         started_at=now,
                         stage="starting",
                         progress=0.0,
+                        turn=turn,
                     )
                     .returning(tasks)
                 )
@@ -238,30 +235,28 @@ class Store:
     def succeed(
         self, task: Task, output: str, poster: str, timings: dict[str, int], receipt: dict[str, Any] | None = None
     ) -> Hold:
-        """The video is whole and stored under these keys; `receipt` says how it was made.
+        """The video is whole and stored under these keys; `receipt` says how it was made. Its price is charged.
 
         CANCEL, with nothing written, where a cancel came first.
         """
         made = {"output": output, "poster": poster, "timings": timings, "receipt": receipt}
         wanted = tasks.c.cancel_requested.is_(False)
-        hold = self._finish(task, Status.SUCCEEDED, wanted, progress=1.0, **made)
+        hold = self._finish(task, Status.SUCCEEDED, wanted, charged=task.price_micros, progress=1.0, **made)
         return self.renew(task) if hold is Hold.LOST else hold
 
     def fail(self, task: Task, message: str, code: int) -> Hold:
-        """The task can't be rendered: `message` tells its owner why and what to do."""
+        """The task can't be rendered: `message` tells its owner why and what to do. Nothing is charged."""
         return self._finish(task, Status.FAILED, error=message, error_code=code)
 
-    def end_canceled(self, task: Task) -> Hold:
-        """The work has stopped because the task's owner wanted it."""
-        return self._finish(task, Status.CANCELED)
+    def end_canceled(self, task: Task, done: float = 0.0) -> Hold:
+        """The work has stopped because the task's owner wanted it; `done` of it (0 to 1) is charged, rounded down."""
+        return self._finish(task, Status.CANCELED, charged=int(task.price_micros * min(1.0, max(0.0, done))))
 
     def give_back(self, task: Task, *, failed: bool = False) -> Hold:
         """Let another worker have the task; `failed` counts against its attempts, being told to stop does not."""
-        now = self._clock()
-        held = and_(tasks.c.id == task.id, tasks.c.attempt == task.attempt, tasks.c.status == Status.RUNNING.value)
-        statement = self._lapse(held, now, failures=1 if failed else 0, losses=0)
-        with self.write() as connection:
-            return Hold.KEPT if connection.execute(statement).rowcount else Hold.LOST
+        with self.database.write() as connection:
+            freed = self._lapse(connection, _held(task), failures=1 if failed else 0, losses=0)
+        return Hold.KEPT if freed else Hold.LOST
 
     def release(self, worker: str, *, failed: bool) -> int:
         """Give back all that a worker process held that is known to be dead; returns how many tasks that were.
@@ -269,12 +264,28 @@ class Store:
         `failed`: it died of its own doing (which counts as a failed attempt) rather than being killed.
         """
         held = and_(tasks.c.worker == worker, tasks.c.status == Status.RUNNING.value)
-        statement = self._lapse(held, self._clock(), failures=1 if failed else 0, losses=0 if failed else 1)
-        with self.write() as connection:
-            return connection.execute(statement).rowcount
+        with self.database.write() as connection:
+            return self._lapse(connection, held, failures=1 if failed else 0, losses=0 if failed else 1)
 
-    def _lapse(self, condition: Any, now: float, *, failures: int = 0, losses: int = 1) -> Any:
+    def expire(self) -> int:
+        """Fail the queued tasks whose deadline is over; returns how many those were."""
+        with self.database.write() as connection:
+            return self._expire(connection)
+
+    def _expire(self, connection: Connection) -> int:
+        now = self._clock()
+        late = (
+            update(tasks)
+            .where(tasks.c.status == Status.QUEUED.value, tasks.c.deadline_at < now)
+            .values(status=Status.FAILED.value, finished_at=now, error=_TOO_LATE, error_code=TooLateError.code)
+            .values(charged_micros=0)
+            .returning(*_ENDED)
+        )
+        return self._end(connection, connection.execute(late).mappings().all())
+
+    def _lapse(self, connection: Connection, condition: Any, *, failures: int = 0, losses: int = 1) -> int:
         # Arrows d, e and g of the picture in tasks.py, for tasks that nobody works on any more.
+        now = self._clock()
         used_up = or_(
             tasks.c.failures + failures >= self._max_attempts,
             tasks.c.losses + losses >= self._max_losses,
@@ -283,7 +294,7 @@ class Store:
         def by_fate(canceled: Any, failed: Any, queued: Any) -> Any:
             return case((tasks.c.cancel_requested, canceled), (used_up, failed), else_=queued)
 
-        return (
+        statement = (
             update(tasks)
             .where(condition)
             .values(
@@ -293,31 +304,54 @@ class Store:
                 error_code=by_fate(0, AttemptsUsedUpError.code, 0),
                 failures=tasks.c.failures + failures,
                 losses=tasks.c.losses + losses,
+                charged_micros=by_fate(0, 0, None),
                 worker=None,
                 lease_until=None,
                 stage="",
                 progress=0.0,
             )
+            .returning(*_ENDED)
         )
+        return self._end(connection, connection.execute(statement).mappings().all())
 
-    def _write_held(self, task: Task, *conditions: Any, **values: Any) -> Hold:
-        # The attempt alone says who holds the task: every claim counts it up, so no two workers share one.
-        statement = (
-            update(tasks)
-            .where(tasks.c.id == task.id, tasks.c.attempt == task.attempt, tasks.c.status == Status.RUNNING.value)
-            .where(*conditions)
-            .values(**values)
-            .returning(tasks.c.cancel_requested)
-        )
-        with self.write() as connection:
+    def _end(self, connection: Connection, rows: Sequence[RowMapping]) -> int:
+        """What the end of a task brings with it, for those of `rows` that have ended; returns how many rows there are.
+
+        The side effects of an end are rows of the same transaction: none is ever lost, and none happens twice.
+        """
+        now = self._clock()
+        for row in rows:
+            status = Status(row["status"])
+            if not status.is_terminal:
+                continue
+            whose = {"task_id": row["id"], "key_id": row["key_id"]}
+            charged = row["charged_micros"]
+            ledger.close(connection, row["account_id"], row["price_micros"], charged, **whose, now=now)
+            if status is Status.SUCCEEDED:
+                turns.correct(connection, row["account_id"], now - row["started_at"] - row["cost"])
+            if row["webhook_url"] and status is not Status.CANCELED:
+                due = {"url": row["webhook_url"], "status": "due", "attempts": 0, "due_at": now, "created_at": now}
+                connection.execute(insert(deliveries), {"id": uuid.uuid4().hex, **whose, **due})
+        return len(rows)
+
+    def _write_held(self, task: Task, **values: Any) -> Hold:
+        statement = update(tasks).where(_held(task)).values(**values).returning(tasks.c.cancel_requested)
+        with self.database.write() as connection:
             cancel = connection.execute(statement).scalar()
         if cancel is None:
             return Hold.LOST
         return Hold.CANCEL if cancel else Hold.KEPT
 
-    def _finish(self, task: Task, status: Status, *conditions: Any, **values: Any) -> Hold:
-        ended = {"status": status.value, "finished_at": self._clock(), "worker": None, "lease_until": None, "stage": ""}
-        return self._write_held(task, *conditions, **ended, **values)
+    def _finish(self, task: Task, status: Status, *conditions: Any, charged: int = 0, **values: Any) -> Hold:
+        ended = {"worker": None, "lease_until": None, "stage": "", "charged_micros": charged}
+        statement = (
+            update(tasks)
+            .where(_held(task), *conditions)
+            .values(status=status.value, finished_at=self._clock(), **ended, **values)
+            .returning(*_ENDED)
+        )
+        with self.database.write() as connection:
+            return Hold.KEPT if self._end(connection, connection.execute(statement).mappings().all()) else Hold.LOST
 
     # Ending
 
@@ -335,64 +369,17 @@ class Store:
                 cancel_requested=True,
                 status=case((queued, Status.CANCELED.value), else_=tasks.c.status),
                 finished_at=case((queued, self._clock()), else_=None),
+                charged_micros=case((queued, 0), else_=None),
             )
+            .returning(*_ENDED)
         )
-        with self.write() as connection:
-            connection.execute(statement)
+        with self.database.write() as connection:
+            self._end(connection, connection.execute(statement).mappings().all())
             row = connection.execute(select(tasks).where(mine)).mappings().first()
         return task_from_row(row) if row else None
 
     def remove(self, task_ids: Sequence[str]) -> None:
         """Forget ended tasks. Their files are the caller's to delete, first."""
         ended = tasks.c.status.in_((Status.SUCCEEDED.value, Status.FAILED.value, Status.CANCELED.value))
-        with self.write() as connection:
+        with self.database.write() as connection:
             connection.execute(delete(tasks).where(tasks.c.id.in_(task_ids), ended))
-
-    def ended_before(self, moment: float, limit: int = 500) -> list[Task]:
-        """Ended tasks, oldest first, whose retention is over."""
-        # The first condition follows from the second, and is the one with an index.
-        old = and_(tasks.c.created_at < moment, tasks.c.finished_at < moment)
-        query = select(tasks).where(old).order_by(tasks.c.created_at).limit(limit)
-        with self.database.connect() as connection:
-            return [task_from_row(row) for row in connection.execute(query).mappings()]
-
-    def standing(self, task_ids: Iterable[str]) -> set[tuple[str, int]]:
-        """Of these tasks, (id, attempt) of the attempts that run or have won: the only ones whose files count."""
-        # The status is judged here: SQLite would take the index on it, and read all that ever succeeded.
-        query = select(tasks.c.id, tasks.c.attempt, tasks.c.status).where(tasks.c.id.in_(task_ids))
-        with self.database.connect() as connection:
-            rows = connection.execute(query)
-            return {(task_id, attempt) for task_id, attempt, status in rows if status in _STANDING}
-
-    # Uploads
-
-    def add_upload(
-        self, upload_id: str, key_id: str, *, filename: str, content_type: str, size: int, file: str
-    ) -> None:
-        """Note a file that a caller has sent, or has a ticket to send."""
-        row = {
-            "id": upload_id,
-            "key_id": key_id,
-            "filename": filename,
-            "content_type": content_type,
-            "size": size,
-            "file": file,
-            "created_at": self._clock(),
-        }
-        with self.write() as connection:
-            connection.execute(insert(uploads), row)
-
-    def get_upload(self, upload_id: str) -> RowMapping | None:
-        with self.database.connect() as connection:
-            return connection.execute(select(uploads).where(uploads.c.id == upload_id)).mappings().first()
-
-    def uploads_before(self, moment: float, limit: int = 500) -> Sequence[RowMapping]:
-        """Uploads whose retention is over."""
-        with self.database.connect() as connection:
-            return (
-                connection.execute(select(uploads).where(uploads.c.created_at < moment).limit(limit)).mappings().all()
-            )
-
-    def remove_uploads(self, upload_ids: Sequence[str]) -> None:
-        with self.write() as connection:
-            connection.execute(delete(uploads).where(uploads.c.id.in_(upload_ids)))

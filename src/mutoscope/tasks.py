@@ -86,17 +86,35 @@ class VideoRequest:
         return FPS * self.duration + 1
 
 
+Scope = Literal["generate", "read", "admin"]
+
+SCOPES: tuple[Scope, ...] = ("generate", "read", "admin")
+"""What a key may do: make and end videos; see what there is; manage the keys and the money of its account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking: a key that is good now, and the account that pays."""
+
+    key_id: str
+    account_id: str
+    scopes: frozenset[str]
+    is_operator: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One request and what has become of it: a row of `tasks`, read. Times are seconds since the epoch, UTC.
 
     `attempt` is the fencing token: each claim counts it up, and a write that names an older one changes nothing.
-    `timings` are milliseconds by stage; `receipt` says how a video was made; `output` and `poster` are keys of files.
+    `timings` are milliseconds by stage; `receipt` says how a video was made; `output`, `poster` and `preview` are keys
+    of files. `price_micros` is held until the task ends, `charged_micros` is what was settled then.
     """
 
     seq: int
     id: str
     key_id: str
+    account_id: str
     model: str
     engine: str
     request: VideoRequest
@@ -113,8 +131,17 @@ class Task:
     error_code: int
     output: str | None
     poster: str | None
+    preview: str | None
     timings: dict[str, int]
     receipt: dict[str, Any] | None
+    price_micros: int
+    charged_micros: int | None
+    cost: float
+    turn: float
+    priority: int
+    webhook_url: str
+    base_url: str
+    is_favourite: bool
 
 
 class TaskError(Exception):
@@ -126,6 +153,7 @@ class TaskError(Exception):
       + ReferenceUnusableError (1402) a reference could not be fetched or read
       + InvalidRequestError (1401)    the engine can't render what is asked
       + AttemptsUsedUpError (1406)    it was tried as often as allowed
+      + TooLateError (5004)           no worker was free before its deadline
     """
 
     code = 1403
@@ -147,3 +175,9 @@ class AttemptsUsedUpError(TaskError):
     """The task was tried as often as allowed."""
 
     code = 1406
+
+
+class TooLateError(TaskError):
+    """No worker was free before the task's deadline."""
+
+    code = 5004

@@ -19,7 +19,7 @@ import structlog
 
 from mutoscope.engines import Engine
 from mutoscope.files import Links, LocalFiles
-from mutoscope.film import Film
+from mutoscope.film import Film, share_rendered
 from mutoscope.opening import opener
 from mutoscope.references import Limits
 from mutoscope.store import Hold, Store
@@ -84,7 +84,7 @@ class Worker:
             self.store.fail(task, str(error), error.code)
             noted.info("task failed", code=error.code, error=str(error))
         except Canceled:
-            self.store.end_canceled(task)
+            self.store.end_canceled(task, share_rendered(lease.progress))
             noted.info("task canceled")
         except LeaseLost:
             noted.warning("lease lost: nothing was written")
@@ -102,7 +102,7 @@ class Worker:
         self._clear_former_attempts(task)
         stem = f"{task.id}-{task.attempt}"
         video, poster = self.scratch / f"{stem}.mp4", self.scratch / f"{stem}.jpg"
-        film = Film(engine, task.request, video, poster, scope=task.key_id)
+        film = Film(engine, task.request, video, poster, scope=task.account_id)
         with closing(film.shoot(self.limits, opener(self.links, self.files))) as shots:
             for shot in shots:
                 if self.stopping.is_set():
@@ -144,6 +144,7 @@ class Lease:
         self._stall_seconds = stall_seconds
         self._alive_at = time.monotonic()
         self._written_at = 0.0
+        self.progress = 0.0
         self._hold = Hold.KEPT
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease-{task.id[:8]}", daemon=True)
@@ -151,6 +152,7 @@ class Lease:
     def advance(self, stage: str, progress: float, is_step: bool) -> None:
         """Note progress; a Step is written at once, what lies between now and then. Raises LeaseLost or Canceled."""
         now = self._alive_at = time.monotonic()
+        self.progress = progress
         if is_step or now - self._written_at >= _BETWEEN_WRITES_SECONDS:
             self._written_at = now
             self._hold = self._store.advance(self._task, stage, progress)

@@ -15,16 +15,20 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from mutoscope import __version__
-from mutoscope.api import files, inspection, predictions, system, uploads, wavespeed
+from mutoscope.admission import Admission
+from mutoscope.api import files, inspection, predictions, submit, system, uploads, wavespeed
+from mutoscope.api.busy import BusyRoutes
 from mutoscope.commits import GroupCommit
 from mutoscope.config import Settings
 from mutoscope.estimates import Estimates
 from mutoscope.files import Links, LocalFiles, open_files, read_secret
 from mutoscope.inspection import Inspector
 from mutoscope.keys import Keys
-from mutoscope.opening import engines_offered, limits_of, open_store, opener
+from mutoscope.opening import engines_offered, keys_of, limits_of, open_store, opener
+from mutoscope.pricing import Prices
 from mutoscope.references import Limits
 from mutoscope.store import Store
+from mutoscope.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,12 @@ class Server:
 
     settings: Settings
     store: Store
+    uploads: Uploads
     files: LocalFiles
     links: Links
     keys: Keys
+    admission: Admission
+    prices: Prices
     commits: GroupCommit
     estimates: Estimates
     limits: Limits
@@ -52,10 +59,13 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
     server = Server(
         settings=settings,
         store=store,
+        uploads=Uploads(store.database),
         files=files_kept,
         links=links,
-        keys=Keys(store.database, read_secret(settings.home, "keys")),
-        commits=GroupCommit(store),
+        keys=keys_of(settings, store.database),
+        admission=Admission(store),
+        prices=Prices(settings.prices, settings.discount_rate),
+        commits=GroupCommit(store.database),
         estimates=Estimates(store),
         limits=limits_of(settings),
         inspector=Inspector(limits_of(settings), opener(links, files_kept)),
@@ -68,6 +78,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         yield
         server.inspector.close()
         server.commits.close()
+        store.database.close()
 
     app = FastAPIOffline(  # its documentation page asks nobody outside for a script
         redoc_url=None,
@@ -78,7 +89,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         lifespan=lifespan,
     )
     app.state.server = server
-    app.add_middleware(predictions.BusyRoutes)
+    app.add_middleware(BusyRoutes)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=["*"],
@@ -96,7 +107,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         inspection.router,
         predictions.router,
         predictions.busy,
-        predictions.submits,
+        submit.submits,
     ):
         app.include_router(router, responses=wavespeed.REFUSED)
     return app

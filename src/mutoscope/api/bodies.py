@@ -15,6 +15,11 @@ _SLOW_TO_PARSE = 256 * 2**10  # a larger body is parsed in a thread, so that oth
 
 async def json_object(request: Request, max_bytes: int) -> dict[str, Any]:
     """The object that the body is. Raises ApiError: 413, 415 or 400."""
+    return await parse_object(await read_json(request, max_bytes))
+
+
+async def read_json(request: Request, max_bytes: int) -> bytes:
+    """The bytes of a body that says it is JSON. Raises ApiError: 413 or 415."""
     too_large = ApiError(
         413,
         f"The body is larger than {max_bytes / 2**20:.3g} MB: upload the images first (POST /api/v3/media/uploads).",
@@ -33,9 +38,13 @@ async def json_object(request: Request, max_bytes: int) -> dict[str, Any]:
         if size > max_bytes:
             raise too_large
         chunks.append(chunk)
-    data = b"".join(chunks)
+    return b"".join(chunks)
+
+
+async def parse_object(data: bytes) -> dict[str, Any]:
+    """The JSON object that `data` is. Raises ApiError: 400."""
     try:
-        body = json.loads(data) if size < _SLOW_TO_PARSE else await run_in_threadpool(json.loads, data)
+        body = json.loads(data) if len(data) < _SLOW_TO_PARSE else await run_in_threadpool(json.loads, data)
     except (ValueError, RecursionError):
         raise ApiError(400, "The body is not valid JSON.", "invalid_json") from None
     if not isinstance(body, dict):

@@ -8,6 +8,8 @@ from fastapi import Depends
 from fastapi.security import HTTPBearer
 from starlette.requests import Request
 
+from mutoscope.tasks import Caller, Scope
+
 bearer = HTTPBearer(auto_error=False, description="An API key; `mutoscope keys create NAME` makes one.")
 """For the documentation: it refuses nothing, `caller` does."""
 
@@ -42,16 +44,47 @@ def digest_of_key(request: Request) -> str:
 
 def unknown_key() -> ApiError:
     """The error for a key that was never made here, or was revoked."""
-    message = "Invalid authentication: this API key is not known here, or was revoked."
+    message = "Invalid authentication: this API key is not known here, has expired, or was revoked."
     return ApiError(401, message, "invalid_api_key", _CHALLENGE)
 
 
-def caller(request: Request, _: Annotated[object, Depends(bearer)]) -> str:
-    """The id of the key that the request bears. Raises ApiError (401)."""
-    key_id: str | None = request.app.state.server.store.caller(digest_of_key(request))
-    if key_id is None:
+def caller(request: Request, _: Annotated[object, Depends(bearer)]) -> Caller:
+    """Who bears the request's key. Raises ApiError (401)."""
+    found: Caller | None = request.app.state.server.keys.caller(digest_of_key(request))
+    if found is None:
         raise unknown_key()
-    return key_id
+    return found
+
+
+def require(asking: Caller, *scopes: Scope) -> Caller:
+    """The caller, if its key has one of `scopes`. Raises ApiError (403)."""
+    if asking.scopes.isdisjoint(scopes):
+        has, needed = ", ".join(sorted(asking.scopes)), " or ".join(scopes)
+        message = f"This key may not do this: it has the scopes {has}, and {needed} is needed."
+        raise ApiError(403, message, "insufficient_scope")
+    return asking
+
+
+def reader(asking: Annotated[Caller, Depends(caller)]) -> Caller:
+    """A caller that may see what there is."""
+    return require(asking, "read", "generate")
+
+
+def maker(asking: Annotated[Caller, Depends(caller)]) -> Caller:
+    """A caller that may make and end videos."""
+    return require(asking, "generate")
+
+
+def admin(asking: Annotated[Caller, Depends(caller)]) -> Caller:
+    """A caller that may manage the keys of its account."""
+    return require(asking, "admin")
+
+
+def operator(asking: Annotated[Caller, Depends(admin)]) -> Caller:
+    """A caller that may manage every account: an admin key of the installation's own account."""
+    if not asking.is_operator:
+        raise ApiError(403, "This is for the operator of the service.", "insufficient_scope")
+    return asking
 
 
 def base_url(request: Request) -> str:

@@ -83,7 +83,7 @@ async def write(request: Request, key: str) -> Response:
     server = request.app.state.server
     path = _allowed(request, key, "PUT")
     parts = PurePosixPath(key).parts
-    upload = await run_in_threadpool(server.store.get_upload, parts[1] if len(parts) == 3 else "")
+    upload = await run_in_threadpool(server.uploads.get, parts[1] if len(parts) == 3 else "")
     if upload is None:
         raise ApiError(404, "This upload is gone: ask for a new ticket.", "file_gone")
     size = upload["size"]

@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from mutoscope.api import wavespeed
 from mutoscope.api.bodies import json_object
-from mutoscope.api.callers import ApiError, caller
+from mutoscope.api.callers import ApiError, reader
 from mutoscope.inspection import BusyError
 from mutoscope.models import ANIMATIC, MODELS, InputError, parse_input, schema_of
-from mutoscope.tasks import VideoRequest
+from mutoscope.tasks import Caller, VideoRequest
 
 router = APIRouter(tags=["references"])
 
@@ -26,13 +26,13 @@ _DOC: dict[str, Any] = {"requestBody": {"required": True, "content": {"applicati
 
 
 @router.post("/api/v3/references/inspect", openapi_extra=_DOC)
-async def inspect(request: Request, key_id: Annotated[str, Depends(caller)]) -> Response:
+async def inspect(request: Request, asking: Annotated[Caller, Depends(reader)]) -> Response:
     """What the service sees in 1 to 4 references, by themselves and together, and what might be mended. Advice only: a
     reference that can't be read has an `error` of its own, and the others their answers."""
     server = request.app.state.server
     asked = _asked(await json_object(request, server.settings.max_body_bytes))
     try:
-        begun = server.inspector.start(key_id, asked.images, asked.prompt, asked.aspect_ratio)
+        begun = server.inspector.start(asking.key_id, asked.images, asked.prompt, asked.aspect_ratio)
     except BusyError as error:
         if error.is_caller:
             message = "Other references of this key are being inspected: try again when that is over."

@@ -12,8 +12,9 @@ from starlette.responses import FileResponse, Response
 
 from mutoscope import __version__, pricing
 from mutoscope.api import wavespeed
-from mutoscope.api.callers import ApiError, base_url, caller
-from mutoscope.models import MODELS, schema_of
+from mutoscope.api.callers import ApiError, base_url, reader
+from mutoscope.models import MODELS, InputError, quoted_duration, schema_of
+from mutoscope.tasks import Caller
 
 router = APIRouter(tags=["system"])
 
@@ -30,7 +31,7 @@ def health(request: Request) -> Response:
 
 
 @router.get("/api/v3/models")
-def models(request: Request, _: Annotated[str, Depends(caller)]) -> Response:
+def models(request: Request, _: Annotated[Caller, Depends(reader)]) -> Response:
     """The models on offer, each with the JSON Schema of its input and its price."""
     return wavespeed.success(
         [
@@ -39,7 +40,7 @@ def models(request: Request, _: Annotated[str, Depends(caller)]) -> Response:
                 "name": model.id,
                 "description": model.description,
                 "type": "image-to-video",
-                "base_price": pricing.usd(pricing.quote_micros(model.id, 5)),
+                "base_price": pricing.usd(request.app.state.server.prices.quote(model.id, 5).list_micros),
                 "sort_order": order,
                 "formula": '{"total_price": base_price * duration / 5}',
                 "api_schema": {
@@ -85,18 +86,28 @@ _PAGE_HEADERS = {
 
 
 @router.post("/api/v3/model/price")
-def price(asked: Annotated[dict[str, Any], Body()], _: Annotated[str, Depends(caller)]) -> Response:
-    """What a request would cost, in dollars."""
+def price(
+    request: Request, asked: Annotated[dict[str, Any], Body()], _: Annotated[Caller, Depends(reader)]
+) -> Response:
+    """What a request would cost, in dollars; `assumed` names the inputs that were not given and took their default."""
     model = MODELS.get(str(asked.get("model_id", "")))
     if model is None:
         raise ApiError(404, f"Unknown model. Models here: {', '.join(MODELS)}.", "unknown_model")
     inputs = asked.get("inputs")
-    duration = inputs.get("duration") if isinstance(inputs, dict) else None
-    if duration is None:
-        duration = 5
-    if isinstance(duration, bool) or not isinstance(duration, int) or not 5 <= duration <= 10:
-        raise ApiError(400, f"duration is {duration!r}: it must be a whole number from 5 to 10.", "invalid_parameter")
-    amount = pricing.usd(pricing.quote_micros(model.id, duration))
+    given = inputs.get("duration") if isinstance(inputs, dict) else None
+    try:
+        duration = quoted_duration(model, given)
+    except InputError as error:
+        raise ApiError(400, str(error), "invalid_parameter") from None
+    prices = request.app.state.server.prices
+    quote = prices.quote(model.id, duration)
     return wavespeed.success(
-        {"model_id": model.id, "price": amount, "discounted_price": amount, "discount_rate": 1, "currency": "USD"}
+        {
+            "model_id": model.id,
+            "price": pricing.usd(quote.list_micros),
+            "discounted_price": pricing.usd(quote.micros),
+            "discount_rate": prices.discount_rate,
+            "currency": "USD",
+            "assumed": [] if given is not None else ["duration"],
+        }
     )

@@ -23,8 +23,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mutoscope.api import wavespeed
-from mutoscope.api.callers import ApiError, base_url, caller
+from mutoscope.api.callers import ApiError, base_url, maker
 from mutoscope.api.files import type_of
+from mutoscope.tasks import Caller
 
 router = APIRouter(tags=["uploads"])
 
@@ -46,7 +47,7 @@ _UPLOAD_DOC = {"requestBody": {"required": True, "content": {"multipart/form-dat
 
 @router.post("/api/v2/media/upload/binary", include_in_schema=False)
 @router.post("/api/v3/media/upload/binary", openapi_extra=_UPLOAD_DOC)
-async def upload(request: Request, key_id: Annotated[str, Depends(caller)]) -> Response:
+async def upload(request: Request, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Take one file as the multipart field `file`; answers with the URL to use in `images`."""
     server = request.app.state.server
     limit = server.settings.max_image_bytes
@@ -69,7 +70,7 @@ async def upload(request: Request, key_id: Annotated[str, Depends(caller)]) -> R
         if not data:
             raise ApiError(400, "The file is empty.", "invalid_parameter")
         name = safe_name(file.filename or "file")
-        key = await run_in_threadpool(keep, server, key_id, data, name)
+        key = await run_in_threadpool(keep, server, asking.key_id, data, name)
     finally:
         await form.close()
     return wavespeed.success(
@@ -84,7 +85,7 @@ async def upload(request: Request, key_id: Annotated[str, Depends(caller)]) -> R
 
 @router.post("/api/v2/media/uploads", include_in_schema=False)
 @router.post("/api/v3/media/uploads")
-def ticket(request: Request, asked: Ticket, key_id: Annotated[str, Depends(caller)]) -> Response:
+def ticket(request: Request, asked: Ticket, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Announce a file; answers with the signed URL to PUT its bytes to, and the URL to use in `images` after that."""
     server = request.app.state.server
     if asked.size > server.settings.max_image_bytes:
@@ -92,7 +93,7 @@ def ticket(request: Request, asked: Ticket, key_id: Annotated[str, Depends(calle
     upload_id, name = uuid.uuid4().hex, safe_name(asked.filename)
     key = f"uploads/{upload_id}/{name}"
     kind = asked.content_type or type_of(name)
-    server.store.add_upload(upload_id, key_id, filename=name, content_type=kind, size=asked.size, file=key)
+    server.uploads.add(upload_id, asking.key_id, filename=name, content_type=kind, size=asked.size, file=key)
     base = base_url(request)
     return wavespeed.success(
         {
@@ -117,7 +118,7 @@ def keep(server: Any, key_id: str, data: bytes, name: str) -> str:
     part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part.write_bytes(data)
     # The row first: a crash between the two leaves a row that retention removes, not a file that nothing knows.
-    server.store.add_upload(upload_id, key_id, filename=name, content_type=type_of(name), size=len(data), file=key)
+    server.uploads.add(upload_id, key_id, filename=name, content_type=type_of(name), size=len(data), file=key)
     server.files.put(key, part)
     return key
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from typer.exceptions import TyperException
 
 from mutoscope import __version__
-from mutoscope.cli import inspecting, keeping, making, model
+from mutoscope.cli import accounts, inspecting, keeping, making, model
 from mutoscope.cli.terminal import CommandError, err
 from mutoscope.config import SettingsError
 
@@ -28,7 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(keeping.keys_app, name="keys")
+app.add_typer(accounts.accounts_app, name="accounts")
+app.add_typer(accounts.keys_app, name="keys")
 app.add_typer(keeping.tasks_app, name="tasks")
 
 for command in (
@@ -39,6 +40,7 @@ for command in (
     making.models,
     model.pull,
     model.plan,
+    accounts.credit,
     keeping.doctor,
     keeping.replay,
 ):

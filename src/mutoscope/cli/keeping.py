@@ -1,10 +1,11 @@
-"""Commands that keep an installation: doctor, keys, tasks."""
+"""Commands that keep an installation: doctor, tasks, replay."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -14,14 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mutoscope.cli.terminal import CommandError, err, out, show_progress
+from mutoscope.cli.terminal import CommandError, err, moment, out, printable, show_progress
 from mutoscope.config import load_settings
 
 if TYPE_CHECKING:  # the database would make `--help` slow
-    from mutoscope.keys import Keys
     from mutoscope.store import Store
+    from mutoscope.tasks import Task
 
-keys_app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 tasks_app = typer.Typer(help="Tasks of this installation: list, show, cancel.", no_args_is_help=True)
 
 
@@ -39,34 +39,6 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@keys_app.command("create")
-def create_key(name: Annotated[str, typer.Argument(help="Whose key it is, to tell it from others.")]) -> None:
-    """Make a key and print it, alone, on stdout. It is not stored and can't be shown again."""
-    print(_keys().create(name))
-
-
-@keys_app.command("list")
-def list_keys() -> None:
-    """The keys, the oldest first."""
-    table = Table(box=None)
-    table.add_column("id", no_wrap=True, min_width=12)  # whole, because `keys revoke` asks for it
-    for heading in ("name", "begins with", "created", "revoked"):
-        table.add_column(heading)
-    for key in _keys().all():
-        table.add_row(
-            key.id, Text(_printable(key.name)), key.hint + "…", _moment(key.created_at), _moment(key.revoked_at)
-        )
-    out.print(table)
-
-
-@keys_app.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]) -> None:
-    """End a key at once."""
-    if not _keys().revoke(key_id):
-        raise CommandError(f"There is no active key with the id {key_id}; `mutoscope keys list` shows them.")
-    err.print(f"Key {key_id} is revoked.", highlight=False)
-
-
 @tasks_app.command("list")
 def list_tasks(limit: Annotated[int, typer.Option(help="How many, the newest first.", min=1)] = 20) -> None:
     """The newest tasks of all keys."""
@@ -74,19 +46,19 @@ def list_tasks(limit: Annotated[int, typer.Option(help="How many, the newest fir
     table.add_column("id", no_wrap=True, min_width=32)  # whole, because the other commands ask for it
     for heading in ("status", "progress", "created", "prompt"):
         table.add_column(heading)
-    for task in _store().newest(limit=limit):
+    with _store() as store:
+        newest = store.newest(limit=limit)
+    for task in newest:
         prompt = task.request.prompt if len(task.request.prompt) <= 48 else task.request.prompt[:47] + "…"
         share = f"{task.progress:.0%}" if task.status.value == "running" else ""
-        table.add_row(task.id, task.status, share, _moment(task.created_at), Text(_printable(prompt)))
+        table.add_row(task.id, task.status, share, moment(task.created_at), Text(printable(prompt)))
     out.print(table)
 
 
 @tasks_app.command("show")
 def show_task(task_id: Annotated[str, typer.Argument(help="The task's id.")]) -> None:
     """One task, whole."""
-    task = _store().find(task_id)
-    if task is None:
-        raise CommandError(f"There is no task {task_id}.")
+    task = _find(task_id)
     request = task.request
     rows = {
         "status": task.status.value,
@@ -99,15 +71,15 @@ def show_task(task_id: Annotated[str, typer.Argument(help="The task's id.")]) ->
         "video": f"{request.aspect_ratio}, {request.duration} s, seed {request.seed}",
         "output": str(_settings_files_path(task.output)) if task.output else "",
         "attempt": str(task.attempt),
-        "created": _moment(task.created_at),
-        "started": _moment(task.started_at),
-        "finished": _moment(task.finished_at),
+        "created": moment(task.created_at),
+        "started": moment(task.started_at),
+        "finished": moment(task.finished_at),
         "timings": ", ".join(f"{stage} {ms} ms" for stage, ms in task.timings.items()),
         "receipt": json.dumps(task.receipt) if task.receipt else "",
     }
     for name, value in rows.items():
         if value:
-            print(f"{name:<9} {_printable(value)}")
+            print(f"{name:<9} {printable(value)}")
 
 
 def replay(
@@ -117,9 +89,7 @@ def replay(
     """Render a finished task again, and tell whether the very same video comes out."""
     from mutoscope.replay import Replay
 
-    task = _store().find(task_id)
-    if task is None:
-        raise CommandError(f"There is no task {task_id}.")
+    task = _find(task_id)
     with TemporaryDirectory(prefix="mutoscope-") as folder:
         again = Replay(load_settings(), task, Path(folder))
         show_progress(again.run())
@@ -135,35 +105,32 @@ def replay(
 @tasks_app.command("cancel")
 def cancel_task(task_id: Annotated[str, typer.Argument(help="The task's id.")]) -> None:
     """End a task: a queued one at once, a running one at its next step."""
-    task = _store().cancel(None, task_id)
+    with _store() as store:
+        task = store.cancel(None, task_id)
     if task is None:
         raise CommandError(f"There is no task {task_id}.")
     words = {"running": "is told to end at its next step", "canceled": "is canceled"}
     err.print(f"Task {task_id} {words.get(task.status, f'had ended already: {task.status}')}.", highlight=False)
 
 
-def _store() -> Store:
+@contextmanager
+def _store() -> Iterator[Store]:
     from mutoscope.opening import open_store
 
-    return open_store(load_settings())
+    store = open_store(load_settings())
+    with store.database:
+        yield store
 
 
-def _keys() -> Keys:
-    from mutoscope.opening import open_keys
-
-    return open_keys(load_settings())
+def _find(task_id: str) -> Task:
+    with _store() as store:
+        task = store.find(task_id)
+    if task is None:
+        raise CommandError(f"There is no task {task_id}.")
+    return task
 
 
 def _settings_files_path(key: str) -> Path:
     from mutoscope.files import open_files
 
     return open_files(load_settings().files).path(key)
-
-
-def _printable(text: str) -> str:
-    """What a caller wrote, unable to steer the terminal of whoever reads it."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def _moment(seconds: float | None) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""

@@ -120,8 +120,10 @@ def models() -> None:
     """The models on offer: their ids, prices and inputs."""
     from mutoscope import pricing
 
+    settings = load_settings()
+    prices = pricing.Prices(settings.prices, settings.discount_rate)
     for model in MODELS.values():
-        micros = pricing.quote_micros(model.id, 1)
+        micros = prices.quote(model.id, 1).micros
         price = f"${pricing.usd(micros):.2f} per second" if micros else "free"
         out.print(f"[bold]{model.id}[/bold]  {price}  engine {model.engine}", highlight=False)
         out.print(f"  {model.description}\n", highlight=False)

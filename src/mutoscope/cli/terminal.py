@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -41,3 +42,13 @@ class CommandError(Exception):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def printable(text: str) -> str:
+    """What a caller wrote, unable to steer the terminal of whoever reads it."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def moment(seconds: float | None) -> str:
+    """A time as people read it, here; empty for none."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""
