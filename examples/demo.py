@@ -52,7 +52,7 @@ def main() -> int:
         output = HERE.parent / "demo.mp4"
         make_video(Client(address, key), output)
         say.print(f"[bold]Video[/bold]    {output}")
-        say.print(f"[bold]Page[/bold]     {address}/#key={key}", soft_wrap=True)
+        say.print(f"[bold]Page[/bold]     {address}/  (sign in with the key, or by the link above)", soft_wrap=True)
         say.print(f"[bold]API[/bold]      {address}/docs\n")
         if not asked.once:
             say.print("The server runs until Ctrl+C.")

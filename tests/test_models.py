@@ -198,8 +198,7 @@ def test_any_json_is_a_request_or_a_sentence(body: dict[str, Any]) -> None:
 def test_the_schema_says_what_is_accepted(model: Any) -> None:
     schema = schema_of(model)
     assert schema["required"] == ["prompt", "images"]
-    only_here = ["resolution"] if model.engine == "skyreels-v3" else []
-    assert schema["x-order-properties"] == ["prompt", "images", "aspect_ratio", "duration", "seed", *only_here]
+    assert schema["x-order-properties"] == ["prompt", "images", "aspect_ratio", "duration", "seed", "resolution"]
     properties = schema["properties"]
     assert (properties["prompt"]["minLength"], properties["prompt"]["maxLength"]) == (1, 5000)
     assert (properties["images"]["minItems"], properties["images"]["maxItems"]) == (1, 4)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -103,15 +103,6 @@ class ReferenceToVideo(BaseModel):
         json_schema_extra={"x-allowed": f"a whole number from 0 to {MAX_SEED}, or -1 to have one drawn"},
     )
 
-    def to_request(self) -> VideoRequest:
-        """The request for an engine, its seed drawn if it was left open."""
-        seed = self.seed if self.seed >= 0 else secrets.randbelow(2**32)
-        return VideoRequest(self.prompt, tuple(self.images), self.aspect_ratio, self.duration, seed)
-
-
-class SkyreelsReferenceToVideo(ReferenceToVideo):
-    """The inputs of SkyReels-V3: those of the hosted service, and the resolution, which it does not offer."""
-
     resolution: Resolution = Field(
         "720p",
         title="Resolution",
@@ -120,7 +111,9 @@ class SkyreelsReferenceToVideo(ReferenceToVideo):
     )
 
     def to_request(self) -> VideoRequest:
-        return replace(super().to_request(), resolution=self.resolution)
+        """The request for an engine, its seed drawn if it was left open."""
+        seed = self.seed if self.seed >= 0 else secrets.randbelow(2**32)
+        return VideoRequest(self.prompt, tuple(self.images), self.aspect_ratio, self.duration, seed, self.resolution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +121,10 @@ class Model:
     """One model id of the API."""
 
     id: str
+    title: str
     engine: Literal["animatic", "skyreels-v3"]
     description: str
+    tips: tuple[str, ...]
     accepts: type[ReferenceToVideo] = ReferenceToVideo
 
 
@@ -138,16 +133,28 @@ MODELS: dict[str, Model] = {
     for model in (
         Model(
             SKYREELS,
+            "SkyReels-V3",
             "skyreels-v3",
             "SkyReels-V3 Reference-to-Video (14B): a video of the people, objects and places in 1 to 4 images, as the "
             "prompt directs.",
-            SkyreelsReferenceToVideo,
+            (
+                "Say who does what, where, and in which light; then what the camera does.",
+                "One subject per image, large and sharp, and in full view, works best; a place may be an image too.",
+                "Describe what the images show in the words of the prompt, so that each is found again.",
+                "An image in the shape of the video is used whole; another is padded with white.",
+            ),
         ),
         Model(
             ANIMATIC,
+            "Animatic",
             "animatic",
             "A storyboard in motion, on any machine and free: the references are cut out, composed and filmed by a "
             "camera that the prompt directs. It does not act, and it is not SkyReels.",
+            (
+                "Direct the camera: push in, pull out, pan, tilt, crane, truck, orbit, roll, handheld, static.",
+                "Slow and fast, night, warm and cold light, snow, rain, dust and depth of field are understood too.",
+                "A place becomes the background, people and things stand before it, in the order of the images.",
+            ),
         ),
     )
 }

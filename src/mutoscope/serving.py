@@ -76,6 +76,9 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     address = settings.public_url or (f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
     if settings.sandbox:
         log.warning("SANDBOX: every model is rendered by the animatic, a storyboard in motion; this is not SkyReels-V3")
+    if sys.stderr.isatty():  # never into a log: whoever reads it within a quarter of an hour could sign in
+        link = f"{address}/#sign-in={app.state.server.door.text}"
+        print(f"\n  Open the page, signed in (once, within 15 minutes):\n  {link}\n", file=sys.stderr)
     log.info("serving", page=address + "/", api=address + "/api/v3", docs=address + "/docs", workers=len(launches))
     # uvicorn ends on these signals and then raises them again: what is left to do below must still be done.
     for number in (signal.SIGTERM, signal.SIGINT):

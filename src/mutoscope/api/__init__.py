@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from mutoscope import __version__
 from mutoscope.admission import Admission
-from mutoscope.api import files, inspection, predictions, submit, system, uploads, wavespeed
+from mutoscope.api import files, inspection, page, predictions, session, submit, system, uploads, wavespeed
 from mutoscope.api.busy import BusyRoutes
 from mutoscope.commits import GroupCommit
 from mutoscope.config import Settings
@@ -49,6 +49,7 @@ class Server:
     inspector: Inspector
     engines: tuple[str, ...]  # that tasks are accepted for
     ring: Callable[[], None]  # there may be work for a worker
+    door: session.OneTimeToken
 
 
 def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -> FastAPI:
@@ -71,6 +72,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         inspector=Inspector(limits_of(settings), opener(links, files_kept)),
         engines=engines_offered(settings),
         ring=ring,
+        door=session.OneTimeToken(),
     )
 
     @asynccontextmanager
@@ -101,6 +103,8 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
     wavespeed.speak(app)
     # Model ids collide with every other path under /api/v3, so the literal routes come first.
     for router in (
+        page.router,
+        session.router,
         system.router,
         files.router,
         uploads.router,

@@ -1,14 +1,13 @@
-"""What the server is: health, the models and their prices, and the page."""
+"""What the server is: health, the models and their prices."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends
 from sqlalchemy import text
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from mutoscope import __version__, pricing
 from mutoscope.api import wavespeed
@@ -17,8 +16,6 @@ from mutoscope.models import MODELS, InputError, quoted_duration, schema_of
 from mutoscope.tasks import Caller
 
 router = APIRouter(tags=["system"])
-
-_WEB = Path(__file__).parent.parent / "web"
 
 
 @router.get("/healthz")
@@ -38,7 +35,9 @@ def models(request: Request, _: Annotated[Caller, Depends(reader)]) -> Response:
             {
                 "model_id": model.id,
                 "name": model.id,
+                "title": model.title,
                 "description": model.description,
+                "tips": model.tips,
                 "type": "image-to-video",
                 "base_price": pricing.usd(request.app.state.server.prices.quote(model.id, 5).list_micros),
                 "sort_order": order,
@@ -58,31 +57,6 @@ def models(request: Request, _: Annotated[Caller, Depends(reader)]) -> Response:
             for order, model in enumerate(MODELS.values(), start=1)
         ]
     )
-
-
-@router.get("/", include_in_schema=False)
-def page() -> Response:
-    """The page: compose, run, watch."""
-    return FileResponse(_WEB / "index.html", headers=_PAGE_HEADERS)
-
-
-@router.get("/web/{name}", include_in_schema=False)
-def asset(name: str) -> Response:
-    """The page's scripts and styles."""
-    path = _WEB / name
-    if path.parent != _WEB or not path.is_file():
-        raise ApiError(404, "Not found.", "not_found")
-    return FileResponse(path, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"})
-
-
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob: "
-    "http: https:; media-src 'self' blob: http: https:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 
 @router.post("/api/v3/model/price")

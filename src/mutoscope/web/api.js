@@ -1,45 +1,82 @@
-// The server's API, with patience: a reading call goes on trying while the server is away, and a call whose key is
-// refused goes on once there is a better one.
+// The server's public API, with patience: a reading call goes on trying while the server is away, and a call whose key
+// is refused goes on once there is a better one. Knows no view; whatever it can do, a script can.
 
 import { found, lost, pause } from "./connection.js";
-import { askForKey, currentKey } from "./key.js";
+import { askForKey, key } from "./session.js";
 
 const ANSWER_WITHIN = 20_000;
 
 /** The server refused: `message` is its sentence, `code` its word for programs. */
 export class Refusal extends Error {
-  constructor(message, status = 0, code = "") {
+  constructor(message, status = 0, code = "", retryAfter = 0) {
     super(message);
     this.status = status;
     this.code = code;
+    this.retryAfter = retryAfter; // seconds
+  }
+
+  /** Whether this server has no such endpoint, rather than no such thing. */
+  get isMissing() {
+    return this.status === 405 || (this.status === 404 && ["not_found", "unknown_model"].includes(this.code));
   }
 }
 
 /** The server can't be reached, or is in trouble that may pass. */
 export class Unreachable extends Error {
   constructor() {
-    super("The server can’t be reached. Run again once it is back.");
+    super("The server can’t be reached. Try again once it is back.");
   }
 }
 
-export const health = () => patiently(() => request("GET", "/healthz"));
+const v3 = (path) => `/api/v3${path}`;
+const reading = (method, path, body, signal) => patiently(() => request(method, path, body, signal), signal);
+const acting = (method, path, body, headers) => withKey(() => request(method, path, body, undefined, headers));
 
-export const models = () => patiently(() => request("GET", "/api/v3/models"));
+export const health = () => reading("GET", "/healthz");
+export const models = () => reading("GET", v3("/models"));
+export const price = (model, inputs, signal) => reading("POST", v3("/model/price"), { model_id: model, inputs }, signal);
+export const inspect = (asked, signal) => reading("POST", v3("/references/inspect"), asked, signal);
 
-export const price = (model, duration, signal) =>
-  patiently(() => request("POST", "/api/v3/model/price", { model_id: model, inputs: { duration } }, signal), signal);
+export const prediction = (id, signal) => reading("GET", v3(`/predictions/${id}/result`), undefined, signal);
+export const receipt = (id) => reading("GET", v3(`/predictions/${id}/receipt`));
+export const list = (asked, signal) => reading("POST", v3("/predictions"), asked, signal);
+export const setFavourite = (id, favourite) => acting("PATCH", v3(`/predictions/${id}`), { favourite });
+export const removeMany = (ids) => acting("POST", v3("/predictions/delete"), { ids });
 
-export const prediction = (id, signal) =>
-  patiently(() => request("GET", `/api/v3/predictions/${id}/result`, undefined, signal), signal);
+/** Start a task. Not tried again by itself, but with the same `once` it can be: the server starts one. */
+export const submit = (model, inputs, once) => acting("POST", v3(`/${model}`), inputs, once && { "Idempotency-Key": once });
 
-/** End a task. Saying so twice does no harm, so it is patient too. */
-export const cancel = (id) => patiently(() => request("DELETE", `/api/v3/predictions/${id}`));
+/** End a task, or forget one that has ended. Saying so twice does no harm, so it is patient too. */
+export const end = (id) => reading("DELETE", v3(`/predictions/${id}`));
 
-/** Start a task. Not tried again by itself: the first try may have been heard. */
-export const submit = (model, inputs) => withKey(() => request("POST", `/api/v3/${model}`, inputs));
+export const account = () => reading("GET", v3("/account"));
+export const keys = () => reading("GET", v3("/keys"));
+export const createKey = (asked) => acting("POST", v3("/keys"), asked);
+export const revokeKey = (id) => acting("DELETE", v3(`/keys/${id}`));
+export const usage = (asked) => reading("POST", v3("/user/usage_stats"), asked);
+export const billings = (asked) => reading("POST", v3("/billings/search"), asked);
+export const webhookSecret = () => reading("GET", v3("/webhook/secret"));
+export const rotateWebhookSecret = () => acting("POST", v3("/webhook/secret/rotate"));
+export const deliveries = (page, size) => reading("GET", v3(`/webhooks/deliveries?page=${page}&page_size=${size}`));
+export const replayDelivery = (id) => acting("POST", v3(`/webhooks/deliveries/${id}/replay`));
 
 /** Send a file; answers with its URL. `onShare` is told the share sent, 0 to 1. */
-export const upload = (file, onShare, signal) => patiently(() => send(file, onShare, signal), signal).then((data) => data.download_url);
+export const upload = (file, onShare, signal) =>
+  patiently(() => send(file, onShare, signal), signal).then((data) => data.download_url);
+
+/** A stream of events about a task, from after `last` on: the open answer. Throws as the others do. */
+export async function events(id, last, signal) {
+  let answer;
+  try {
+    const headers = { ...authorization(), Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
+    answer = await fetch(v3(`/predictions/${id}/events`), { headers, signal });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Unreachable();
+  }
+  if (answer.ok && answer.headers.get("content-type")?.startsWith("text/event-stream")) return answer;
+  return opened(answer, await answer.text(), "GET");
+}
 
 async function patiently(call, signal) {
   for (let tries = 0; ; tries += 1) {
@@ -55,7 +92,7 @@ async function patiently(call, signal) {
 
 async function withKey(call) {
   for (;;) {
-    const sent = currentKey();
+    const sent = key.value;
     try {
       const data = await call();
       found();
@@ -68,13 +105,13 @@ async function withKey(call) {
   }
 }
 
-async function request(method, path, body, signal) {
+async function request(method, path, body, signal, headers) {
   const late = AbortSignal.timeout(ANSWER_WITHIN);
   let answer, text;
   try {
     answer = await fetch(path, {
       method,
-      headers: { ...authorization(), ...(body && { "Content-Type": "application/json" }) },
+      headers: { ...authorization(), ...(body && { "Content-Type": "application/json" }), ...headers },
       body: body && JSON.stringify(body),
       signal: signal ? AbortSignal.any([signal, late]) : late,
     });
@@ -83,7 +120,7 @@ async function request(method, path, body, signal) {
     if (signal?.aborted) throw error;
     throw new Unreachable();
   }
-  return opened(answer.status, text, method);
+  return opened(answer, text, method);
 }
 
 function send(file, onShare, signal) {
@@ -92,12 +129,12 @@ function send(file, onShare, signal) {
     const sending = new XMLHttpRequest();
     const form = new FormData();
     form.append("file", file, file.name || "picture");
-    sending.open("POST", "/api/v3/media/upload/binary");
+    sending.open("POST", v3("/media/upload/binary"));
     for (const [name, value] of Object.entries(authorization())) sending.setRequestHeader(name, value);
     sending.upload.onprogress = (event) => onShare(event.total ? event.loaded / event.total : 0);
     sending.onload = () => {
       try {
-        resolve(opened(sending.status, sending.responseText, "POST"));
+        resolve(opened({ status: sending.status, headers: new Headers() }, sending.responseText, "POST"));
       } catch (error) {
         reject(error);
       }
@@ -109,7 +146,7 @@ function send(file, onShare, signal) {
   });
 }
 
-function opened(status, text, method) {
+function opened({ status, headers }, text, method) {
   let envelope = null;
   try {
     envelope = JSON.parse(text);
@@ -118,10 +155,8 @@ function opened(status, text, method) {
   }
   if (status >= 200 && status < 300) return envelope.data;
   if (status >= 500 && method === "GET") throw new Unreachable();
-  throw new Refusal(envelope?.message || `The server refused (${status}).`, status, envelope?.error_code ?? "");
+  const sentence = envelope?.message || `The server refused (${status}).`;
+  throw new Refusal(sentence, status, envelope?.error_code ?? "", Number(headers.get("retry-after")) || 0);
 }
 
-function authorization() {
-  const key = currentKey();
-  return key ? { Authorization: `Bearer ${key}` } : {};
-}
+const authorization = () => (key.value ? { Authorization: `Bearer ${key.value}` } : {});

@@ -1,31 +1,34 @@
 // Whether the server answers, and the one calm line that says so when it does not.
 
-import { byId } from "./dom.js";
+import { html, signal } from "./html.js";
 
 const LONGEST_PAUSE = 5_000;
 
-let isLost = false;
+const line = signal({ state: "", words: "" });
 let clearing = 0;
 
 /** The server did not answer. */
 export function lost() {
   clearTimeout(clearing);
-  isLost = true;
-  show("lost", navigator.onLine ? "The server can’t be reached. Trying again…" : "You are offline. This page goes on by itself once you are back.");
+  line.value = {
+    state: "lost",
+    words: navigator.onLine
+      ? "The server can’t be reached. Trying again…"
+      : "You are offline. This page goes on by itself once you are back.",
+  };
 }
 
 /** The server answered. */
 export function found() {
-  if (!isLost) return;
-  isLost = false;
-  show("back", "Connected again.");
-  clearing = setTimeout(() => show("", ""), 2_500);
+  if (line.value.state !== "lost") return;
+  line.value = { state: "back", words: "Connected again." };
+  clearing = setTimeout(() => (line.value = { state: "", words: "" }), 2_500);
 }
 
 /** Wait before the next try: half a second, then longer, or until the network is back. Rejects when aborted. */
-export function pause(tries, signal) {
+export function pause(tries, signal, least = 500) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(done, Math.min(500 * 2 ** tries, LONGEST_PAUSE));
+    const timer = setTimeout(done, Math.min(least * 2 ** tries, LONGEST_PAUSE));
     addEventListener("online", done);
     signal?.addEventListener("abort", done);
     function done() {
@@ -38,8 +41,6 @@ export function pause(tries, signal) {
   });
 }
 
-function show(state, words) {
-  const line = byId("connection");
-  line.dataset.state = state;
-  if (words) line.textContent = words; // the old words stay while the line slides away
-}
+export const ConnectionLine = () => html`
+  <p class="connection" id="connection" role="status" data-state=${line.value.state}>${line.value.words}</p>
+`;

@@ -1,4 +1,4 @@
-// What this browser remembers between visits: the key, the draft, the running task, recent takes.
+// What this browser remembers between visits: the key, the draft, what runs, how the page looks.
 // A browser that forbids it (private windows, blocked storage) just forgets.
 
 const PREFIX = "mutoscope.";

@@ -1,29 +1,83 @@
-// One task, from its start to its end, as the server tells it. Survives a reload and a server that is away.
+// One task, from now to its end, as the server tells it: by its stream of events where there is one, else by asking.
 
-import { prediction } from "./api.js";
-import { forget, recall, remember } from "./memory.js";
+import * as api from "./api.js";
+import { pause } from "./connection.js";
 
-const EVERY = 1_000;
 const GOING_ON = new Set(["created", "processing"]);
+const MOST_STREAMS = 2; // a browser opens six connections to a host, and pictures and videos need some of them
 
-/** The task that was running when this page was last open. */
-export const runningId = () => recall("running");
+let streams = 0;
+let hasStreams = true; // until the server says that it has none
 
 export const isOver = (found) => !GOING_ON.has(found.status);
 
-/** Yield the prediction now and every second until it is over. Throws Refusal (404) when it is gone. */
-export async function* watch(id, signal) {
-  remember("running", id);
-  try {
-    for (;;) {
-      const found = await prediction(id, signal);
+/** Yield the prediction now, whenever it changes, and when it is over. Throws Refusal (404) when it is gone. */
+export async function* watch(id, { signal, every = 1_000, byStream = true } = {}) {
+  let found = await api.prediction(id, signal);
+  yield found;
+  for (let tries = 0, last = ""; !isOver(found); ) {
+    if (!byStream || !hasStreams || streams >= MOST_STREAMS) {
+      await pause(0, signal, every);
+      found = await api.prediction(id, signal);
       yield found;
-      if (isOver(found)) break;
-      await new Promise((resolve) => setTimeout(resolve, EVERY));
+      continue;
     }
-  } catch (error) {
-    if (error.status === 404) forget("running");
-    throw error;
+    streams += 1;
+    try {
+      for await (const event of eventsOf(await api.events(id, last, signal), signal)) {
+        tries = 0;
+        last = event.id || last;
+        if (event.name === "preview") found = { ...found, preview: event.data.url };
+        else if (event.data?.id) found = { ...found, ...event.data };
+        yield found;
+      }
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      if (error.isMissing) hasStreams = false;
+      else if (error instanceof api.Refusal) throw error;
+    } finally {
+      streams -= 1;
+    }
+    if (isOver(found)) break;
+    await pause(tries, signal);
+    tries += 1;
+    found = await api.prediction(id, signal); // patient: it says when the server is away
+    yield found;
   }
-  forget("running");
+}
+
+async function* eventsOf(answer, signal) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  const stop = () => reader.cancel().catch(() => {});
+  signal?.addEventListener("abort", stop);
+  try {
+    for (let text = ""; ; ) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (text + value).replaceAll("\r\n", "\n").split("\n\n");
+      text = blocks.pop();
+      for (const block of blocks) {
+        const event = eventOf(block);
+        if (event.data === undefined) continue; // a comment: the server is alive
+        yield event;
+        if (event.name === "end") return;
+      }
+    }
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    stop();
+  }
+}
+
+function eventOf(block) {
+  const event = { id: "", name: "message", data: undefined };
+  let data = "";
+  for (const line of block.split("\n")) {
+    const [, field, value] = /^(\w+): ?(.*)$/.exec(line) ?? [];
+    if (field === "id") event.id = value;
+    else if (field === "event") event.name = value;
+    else if (field === "data") data += value;
+  }
+  if (data) event.data = JSON.parse(data);
+  return event;
 }

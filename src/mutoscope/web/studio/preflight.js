@@ -1,0 +1,57 @@
+// What the service sees in the references before anything is paid for, asked whenever they, the prompt or the shape
+// change. A server that can't say is not asked again.
+
+import * as api from "../api.js";
+import { computed, effect, signal } from "../html.js";
+import { values } from "./form.js";
+import { isUploading, urls } from "./references.js";
+
+const QUIET = 600; // milliseconds
+
+const findings = signal(null); // { urls, images, advice }
+let isOffered = true;
+let asking = new AbortController();
+
+const asked = computed(() => {
+  if (!urls.value.length || isUploading.value) return "";
+  const { prompt = "", aspect_ratio } = values.value;
+  return JSON.stringify({ images: urls.value, prompt, aspect_ratio });
+});
+
+effect(() => {
+  const text = asked.value;
+  asking.abort();
+  if (!text || !isOffered) return;
+  asking = new AbortController();
+  const { signal } = asking;
+  setTimeout(async () => {
+    if (signal.aborted) return;
+    try {
+      const found = await api.inspect(JSON.parse(text), signal);
+      if (!signal.aborted) findings.value = { urls: JSON.parse(text).images, ...found };
+    } catch (error) {
+      if (error.isMissing) isOffered = false; // anything else is no reason to bother anybody: it is advice
+    }
+  }, QUIET);
+});
+
+const about = (url) => findings.value?.images[findings.value.urls.indexOf(url)];
+
+/** What a reference shows, in a word, or "". */
+export const seen = ({ url }) => (url && about(url)?.kind) || "";
+
+/** The part of a reference that the shape leaves visible, as fractions [x, y, width, height], or null. */
+export const cropOf = ({ url }) => (url && about(url)?.crop) || null;
+
+/** Advice on the references as they are now: [{ images: [index], message }]. */
+export const advice = computed(() => {
+  if (!findings.value || !urls.value.length) return [];
+  const place = (index) => urls.value.indexOf(findings.value.urls[index]);
+  const each = findings.value.images.flatMap(({ index, advice: list, error }) => [
+    ...(error ? [{ images: [index], message: error }] : []),
+    ...list.map(({ message }) => ({ images: [index], message })),
+  ]);
+  return [...each, ...findings.value.advice]
+    .map(({ images = [], message }) => ({ images: images.map(place), message }))
+    .filter(({ images }) => images.every((index) => index >= 0));
+});
