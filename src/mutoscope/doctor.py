@@ -81,9 +81,8 @@ def _home(settings: Settings) -> Finding:
 def _database(settings: Settings) -> Finding:
     try:
         with open_store(settings).database as database, database.connect() as connection:
-            counts: dict[str, int] = dict(
-                connection.execute(select(tasks.c.status, func.count()).group_by(tasks.c.status)).tuples().all()
-            )
+            by_status = select(tasks.c.status, func.count()).group_by(tasks.c.status)
+            counts: dict[str, int] = dict(connection.execute(by_status).all())
     except SQLAlchemyError as error:
         return Finding("bad", "database", str(error).splitlines()[0])
     listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no tasks yet"

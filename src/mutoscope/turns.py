@@ -42,8 +42,8 @@ def correct(connection: Connection, account_id: str, seconds: float) -> None:
 def choose(connection: Connection, engines: Sequence[str]) -> tuple[int, float] | None:
     """(seq, turn) of the queued task that runs next on one of `engines`; None when none may.
 
-    A key whose tasks run as many at once as it may is passed over. Within the account whose turn it is, the most urgent
-    task uses that turn; the two change places.
+    A key whose tasks run as many at once as it may is passed over. Of the account whose turn it is, the most urgent
+    task uses that turn, and of these the oldest; the two change places.
     """
     queued = and_(tasks.c.status == Status.QUEUED.value, tasks.c.engine.in_(engines))
     busy = (
@@ -55,7 +55,7 @@ def choose(connection: Connection, engines: Sequence[str]) -> tuple[int, float] 
     )
     full = [row[0] for row in connection.execute(busy)]
     may_run = and_(queued, tasks.c.key_id.not_in(full)) if full else queued
-    first = select(tasks.c.seq, tasks.c.account_id, tasks.c.priority, tasks.c.turn).where(may_run)
+    first = select(tasks.c.seq, tasks.c.account_id, tasks.c.turn).where(may_run)
     head = connection.execute(
         first.order_by(tasks.c.turn, tasks.c.seq).limit(1).with_for_update(skip_locked=True)
     ).first()
@@ -67,11 +67,9 @@ def choose(connection: Connection, engines: Sequence[str]) -> tuple[int, float] 
     mine = and_(may_run, tasks.c.account_id == head.account_id)
     most = select(tasks.c.priority).where(mine).order_by(tasks.c.priority.desc()).limit(1)
     top = connection.execute(most).scalar()
-    if top is None or top <= head.priority:
-        return head.seq, head.turn
     urgent = select(tasks.c.seq, tasks.c.turn).where(mine, tasks.c.priority == top).order_by(tasks.c.seq)
     chosen = connection.execute(urgent.limit(1).with_for_update(skip_locked=True)).first()
-    if chosen is None:  # another worker has just taken it
+    if chosen is None or chosen.seq == head.seq:  # none: another worker has just taken it
         return head.seq, head.turn
     connection.execute(update(tasks).where(tasks.c.seq == head.seq).values(turn=chosen.turn))
     return chosen.seq, head.turn
