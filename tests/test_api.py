@@ -27,7 +27,8 @@ from tests.installation import ANIMATIC, EXAMPLES, SKYREELS, Installation
 PREDICTION = {
     "id": str, "model": str, "outputs": list, "urls": dict, "has_nsfw_contents": list, "status": str,
     "created_at": str, "error": str, "executionTime": int, "timings": dict, "engine": str, "seed": int,
-    "progress": float, "stage": str, "queue_position": int, "eta_seconds": float, "poster": str, "input": dict,
+    "progress": float, "stage": str, "queue_position": int, "eta_seconds": float, "poster": str, "favourite": bool,
+    "input": dict,
 }  # fmt: skip
 
 

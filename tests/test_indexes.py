@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from mutoscope import history
 from mutoscope.estimates import Estimates
 from mutoscope.housekeeping import ended_before, standing
 from mutoscope.schema import open_database
 from mutoscope.store import Store
-from mutoscope.tasks import VideoRequest
+from mutoscope.tasks import Status, VideoRequest
 from mutoscope.uploads import Uploads
 from tests.rows import make_caller
+
+EVERYTHING = history.Wanted("k", 0, 1, model="m", statuses=(Status.FAILED,), search="cat", is_favourite=True)
 
 
 @pytest.fixture
@@ -57,10 +60,11 @@ def plan_of(store: Store, ask: Callable[[], Any]) -> list[str]:
         lambda store: ended_before(store.database, time.time()),
         lambda store: Uploads(store.database).before(time.time()),
         lambda store: standing(store.database, ["a", "b"]),
+        lambda store: history.page_of(store.database, EVERYTHING, 2, 20),
         lambda store: store.claim("worker", ["animatic"]),
         lambda store: store.release("worker", failed=False),
     ],
-    ids=["estimates", "retention", "uploads", "orphans", "claim", "release"],
+    ids=["estimates", "retention", "uploads", "orphans", "list", "claim", "release"],
 )
 def test_no_table_is_read_from_end_to_end_and_nothing_is_sorted(store: Store, ask: Callable[[Store], Any]) -> None:
     plan = plan_of(store, lambda: ask(store))

@@ -20,7 +20,7 @@ LAYERS = [
     {"client", "serving", "doctor", "planning", "weights"},
     {"api", "worker", "supervisor", "gpus"},
     {"opening", "film"},
-    {"commits", "estimates", "housekeeping", "inspection"},
+    {"commits", "estimates", "history", "housekeeping", "inspection"},
     {"admission"},
     {"store", "uploads", "files", "keys", "references", "video"},
     {"engines", "ledger", "turns"},

@@ -116,7 +116,7 @@ tasks = Table(
     Index("tasks_by_status", "status", "engine", "seq"),
     Index("tasks_by_turn", "status", "engine", "turn"),
     Index("tasks_by_priority", "status", "account_id", "priority", "seq"),
-    Index("tasks_by_key", "key_id", "seq"),
+    Index("tasks_by_key", "key_id", "created_at", "seq", "status", "model", "is_favourite"),  # covers lists' filters
     Index("tasks_by_account", "account_id", "seq"),
     Index("tasks_by_age", "created_at"),
     Index("tasks_by_deadline", "status", "deadline_at"),

@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from mutoscope import __version__
 from mutoscope.admission import Admission
-from mutoscope.api import files, inspection, page, predictions, session, submit, system, uploads, wavespeed
+from mutoscope.api import files, inspection, lists, page, predictions, session, submit, system, uploads, wavespeed
 from mutoscope.api.busy import BusyRoutes
 from mutoscope.commits import GroupCommit
 from mutoscope.config import Settings
@@ -109,6 +109,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         files.router,
         uploads.router,
         inspection.router,
+        lists.router,
         predictions.router,
         predictions.busy,
         submit.submits,

@@ -97,8 +97,11 @@ def receipt(request: Request, task_id: str, asking: Annotated[Caller, Depends(re
     return wavespeed.success({**task.receipt, "timings": task.timings})
 
 
-def show(request: Request, task: Task) -> dict[str, Any]:
-    """The prediction object of a task, its files as signed links for as long as they are kept."""
+def show(request: Request, task: Task, *, embeds: bool = True) -> dict[str, Any]:
+    """The prediction object of a task, its files as signed links for as long as they are kept.
+
+    `embeds`: a task that wants its video as base64 is shown with the video itself, megabytes of it.
+    """
     server = request.app.state.server
     base = base_url(request)
     expires = (task.finished_at or task.created_at) + server.settings.retention_days * 86_400
@@ -108,7 +111,7 @@ def show(request: Request, task: Task) -> dict[str, Any]:
 
     outputs: list[str] = []
     if task.status is Status.SUCCEEDED and task.output:
-        if task.base64_output:
+        if task.base64_output and embeds:
             data = server.files.read(task.output)
             outputs = ["data:video/mp4;base64," + base64.b64encode(data).decode()] if data else []
         else:
@@ -140,12 +143,13 @@ async def read(server: Any, read: Callable[..., Result], *arguments: Any) -> Res
     return await run_in_threadpool(read, *arguments)
 
 
-def forget(server: Any, task: Task) -> None:
-    """Delete an ended task and its files."""
-    kept = [image[5:] for image in task.request.images if image.startswith("file:")]
-    for key in filter(None, (task.output, task.poster, *kept)):
-        server.files.delete(key)
-    server.store.remove([task.id])
+def forget(server: Any, *ended: Task) -> None:
+    """Delete ended tasks and their files."""
+    for task in ended:
+        kept = [image[5:] for image in task.request.images if image.startswith("file:")]
+        for key in filter(None, (task.output, task.poster, *kept)):
+            server.files.delete(key)
+    server.store.remove([task.id for task in ended])
 
 
 def unknown_task() -> ApiError:

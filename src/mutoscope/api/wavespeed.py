@@ -32,6 +32,8 @@ WORDS = {
 }
 """Our states in the dialect's words."""
 
+_NEVER_HERE = ("timeout", "deleted")  # clients know these words; no task of ours is ever so
+
 SYNC_TIMED_OUT = 5004
 
 _ERROR_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
@@ -93,6 +95,7 @@ def prediction(
         "queue_position": queue_position,
         "eta_seconds": eta_seconds,
         "poster": poster,
+        "favourite": task.is_favourite,
         "input": {
             name: images if name == "images" else getattr(request, name)
             for name in MODELS[task.model].accepts.model_fields
@@ -100,6 +103,15 @@ def prediction(
     }
     if task.error_code:
         found["code"] = task.error_code
+    return found
+
+
+def statuses(word: str) -> tuple[Status, ...]:
+    """The states that a word of the dialect stands for. Raises ApiError (400) for a word that is none."""
+    found = tuple(status for status, said in WORDS.items() if said == word)
+    if not found and word not in _NEVER_HERE:
+        message = f"status is {shown(word)}: it must be one of {', '.join(WORDS.values())}."
+        raise ApiError(400, message, "invalid_parameter")
     return found
 
 
