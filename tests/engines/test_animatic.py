@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -119,6 +120,30 @@ def test_the_same_request_gives_the_same_bytes_and_another_seed_does_not() -> No
     other = np.stack(film(prompt, *images, seed=4))
     assert once.tobytes() == again.tobytes()
     assert once.tobytes() != other.tobytes()
+
+
+def test_what_was_seen_is_kept_for_its_sender_alone_and_changes_no_frame() -> None:
+    engine, images = Animatic(), (example("astronaut"), example("rocket"))
+
+    def ask(prompt: str, scope: str) -> tuple[float, bytes]:
+        """Seconds of looking at the references, and the first frames."""
+        work = engine.generate(request_for(prompt, images, "16:9", 5, 3), images, scope)
+        begun, seconds = time.perf_counter(), 0.0
+        for part in work:
+            if isinstance(part, Frames):
+                frames = part.pixels.tobytes()
+                work.close()
+                return seconds, frames
+            if part.stage == "composing":
+                seconds = time.perf_counter() - begun
+        raise AssertionError("no frames")
+
+    first, _ = ask("slow push in", "a")
+    again, frames = ask("orbit, snow", "a")
+    others, same = ask("orbit, snow", "b")
+    assert frames == same
+    assert again < first / 3
+    assert others > again * 2
 
 
 @pytest.mark.parametrize(("prompt", "sign"), [("pan left", 1), ("pan right", -1), ("truck left", 1)])

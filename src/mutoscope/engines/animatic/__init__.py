@@ -8,10 +8,12 @@ it, and it never claims to be anything but an animatic.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from importlib.metadata import version
 from typing import Any
 
 from mutoscope.engines import Event, Frames, Image, Step
+from mutoscope.engines.animatic.cutout import Cutout
 from mutoscope.engines.animatic.direction import read_direction
 from mutoscope.engines.animatic.filming.composition import compose
 from mutoscope.engines.animatic.filming.edit import Edit
@@ -22,13 +24,22 @@ from mutoscope.tasks import FPS, VideoRequest
 _SEEING = 0.12  # of the whole work, for progress
 _COMPOSING = 0.08
 
+_Key = tuple[str, tuple[int, ...], bytes]
+
 
 class Animatic:
-    """The Engine called "animatic". Holds nothing between requests."""
+    """The Engine called "animatic".
+
+    Between requests it holds what it made out in the references of the last one, for that one's scope alone: whoever
+    changes a prompt asks again for the same pictures.
+    """
 
     name = "animatic"
     version = "1"
     longest_side: int | None = 2304
+
+    def __init__(self) -> None:
+        self._seen: dict[_Key, Cutout] = {}
 
     def receipt(self) -> dict[str, Any]:
         """The libraries whose arithmetic the frames depend on, and whether saliency helped to see."""
@@ -40,10 +51,12 @@ class Animatic:
     def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Event]:
         """Frames that depend on nothing but the prompt, the seed, the size, the duration and the images."""
         cutouts = []
-        for number, image in enumerate(images):
+        keys = [_key(image, scope) if scope else None for image in images]
+        for number, (key, image) in enumerate(zip(keys, images, strict=True)):
             which = f", {number + 1} of {len(images)}" if len(images) > 1 else ""
             yield Step(f"looking at the references{which}", _SEEING * number / len(images))
-            cutouts.append(see(image))
+            cutouts.append(self._seen.get(key) or see(image) if key else see(image))
+        self._seen = {key: cutout for key, cutout in zip(keys, cutouts, strict=True) if key}
         yield Step("composing", _SEEING)
         count = request.num_frames
         direction = read_direction(request.prompt)
@@ -58,3 +71,7 @@ class Animatic:
                 yield Frames(pixels, _SEEING + _COMPOSING + (1 - _SEEING - _COMPOSING) * done / count)
         finally:
             frames.close()  # type: ignore[attr-defined]
+
+
+def _key(image: Image, scope: str) -> _Key:
+    return scope, image.pixels.shape, blake2b(image.pixels.tobytes()).digest()

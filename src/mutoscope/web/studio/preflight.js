@@ -6,7 +6,7 @@ import { computed, effect, signal } from "../html.js";
 import { values } from "./form.js";
 import { isUploading, urls } from "./references.js";
 
-const QUIET = 600; // milliseconds
+const QUIET = 1_000; // milliseconds: the preview goes first
 
 const findings = signal(null); // { urls, images, advice }
 let isOffered = true;
@@ -24,16 +24,19 @@ effect(() => {
   if (!text || !isOffered) return;
   asking = new AbortController();
   const { signal } = asking;
-  setTimeout(async () => {
-    if (signal.aborted) return;
-    try {
-      const found = await api.inspect(JSON.parse(text), signal);
-      if (!signal.aborted) findings.value = { urls: JSON.parse(text).images, ...found };
-    } catch (error) {
-      if (error.isMissing) isOffered = false; // anything else is no reason to bother anybody: it is advice
-    }
-  }, QUIET);
+  setTimeout(() => signal.aborted || ask(text, signal), QUIET);
 });
+
+async function ask(text, signal) {
+  try {
+    const found = await api.inspect(JSON.parse(text), signal);
+    if (!signal.aborted) findings.value = { urls: JSON.parse(text).images, ...found };
+  } catch (error) {
+    if (error.isMissing) isOffered = false;
+    else if (error.status === 429) setTimeout(() => signal.aborted || ask(text, signal), 1_000 * (error.retryAfter || 1));
+    // Anything else is no reason to bother anybody: it is advice.
+  }
+}
 
 const about = (url) => findings.value?.images[findings.value.urls.indexOf(url)];
 
@@ -46,7 +49,7 @@ export const cropOf = ({ url }) => (url && about(url)?.crop) || null;
 /** Advice on the references as they are now: [{ images: [index], message }]. */
 export const advice = computed(() => {
   if (!findings.value || !urls.value.length) return [];
-  const place = (index) => urls.value.indexOf(findings.value.urls[index]);
+  const place = (number) => urls.value.indexOf(findings.value.urls[number - 1]); // they count from 1, as @1 does
   const each = findings.value.images.flatMap(({ index, advice: list, error }) => [
     ...(error ? [{ images: [index], message: error }] : []),
     ...list.map(({ message }) => ({ images: [index], message })),
