@@ -142,6 +142,7 @@ def render_there(client: Client, model: str, request: VideoRequest, seed: int, o
         "aspect_ratio": request.aspect_ratio,
         "duration": request.duration,
         "seed": seed,
+        "resolution": request.resolution,
     }
     task_id = client.submit(model, inputs)["id"]
     found: dict[str, Any] = {}

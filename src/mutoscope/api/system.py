@@ -36,6 +36,7 @@ def models(request: Request, _: Annotated[Caller, Depends(reader)]) -> Response:
                 "model_id": model.id,
                 "name": model.id,
                 "title": model.title,
+                "engine": model.engine,
                 "description": model.description,
                 "tips": model.tips,
                 "type": "image-to-video",

@@ -72,6 +72,7 @@ def render(
     shape: Annotated[str, typer.Option("--shape", help="16:9, 9:16 or 1:1.")] = "16:9",
     duration: Annotated[int, typer.Option("--duration", help="Seconds, 5 to 10.")] = 5,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same video; -1 draws one.")] = -1,
+    resolution: Annotated[str, typer.Option("--resolution", help="480p, 540p or 720p.")] = "720p",
     engine: Annotated[
         str, typer.Option("--engine", help="animatic, or skyreels-v3 where it is installed.")
     ] = "animatic",
@@ -85,7 +86,7 @@ def render(
     from mutoscope.client import Client, check_files, render_here, render_there
     from mutoscope.models import InputError, parse_input
 
-    inputs = {"prompt": prompt, "aspect_ratio": shape, "duration": duration, "seed": seed}
+    inputs = {"prompt": prompt, "aspect_ratio": shape, "duration": duration, "seed": seed, "resolution": resolution}
     try:  # files are no URLs, so they are checked by themselves
         asked = parse_input(MODELS[ANIMATIC], {**inputs, "images": ["https://file"] * len(reference)})
     except InputError as error:

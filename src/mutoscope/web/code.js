@@ -36,7 +36,7 @@ export function View() {
         <${Tabs} />
         <div role="tabpanel" id="code-panel" aria-labelledby=${`tab-${tab.value}`}>
           ${note && html`<p class="note">${note}</p>`}
-          <${Block} label=${tab.value} text=${write({ origin: location.origin, model: model.id, inputs })} />
+          <${Block} label=${tab.value} text=${write({ origin: location.origin, model: model.id, engine: model.engine, inputs })} />
         </div>
       </section>
       <section class="section" aria-labelledby="code-raw">

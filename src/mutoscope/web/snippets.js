@@ -77,11 +77,11 @@ while (["created", "processing"].includes(video.status)) {
 console.log(video.error || video.outputs[0]);`;
 }
 
-function cli({ origin, model, inputs }) {
+function cli({ origin, engine, inputs }) {
   const { prompt, images = [], aspect_ratio: shape, duration, seed, resolution } = inputs;
   const options = [
     ...images.map((image) => `-r ${shell(image)}`),
-    `--model ${shell(model)}`,
+    `--engine ${engine}`,
     shape && `--shape ${shape}`,
     duration && `--duration ${duration}`,
     seed >= 0 && `--seed ${seed}`,

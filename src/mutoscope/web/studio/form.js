@@ -11,7 +11,7 @@ const LONG = 1_000; // a text longer than this is written, not typed
 
 const draft = recall("draft", {});
 
-/** The models on offer: [{ id, title, description, tips, isFree, schema }]. */
+/** The models on offer: [{ id, title, engine, description, tips, isFree, schema }]. */
 export const catalogue = signal([]);
 export const modelId = signal(draft.model ?? "");
 /** The inputs but for the references, by name. One that was not set is absent. */
@@ -35,6 +35,7 @@ export function stock(models) {
     id: each.model_id,
     title: each.title ?? each.model_id,
     description: each.description,
+    engine: each.engine,
     tips: each.tips ?? [],
     isFree: each.base_price === 0,
     schema: each.api_schema.api_schemas[0].request_schema,
