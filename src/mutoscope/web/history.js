@@ -100,13 +100,13 @@ export function View() {
 function Filters() {
   const typing = useRef(0);
   const ask = (changes) => (asked.value = { ...asked.value, ...changes });
-  const search = ({ target }) => {
+  const search = ({ target: { value } }) => {
     clearTimeout(typing.current);
-    typing.current = setTimeout(() => ask({ search: target.value.trim() }), 250);
+    typing.current = setTimeout(() => ask({ search: value.trim() }), 250);
   };
   return html`
     <div class="filters" role="search">
-      <label class="search"><${Icon} name="search" /><input type="search" aria-label="Search the prompts" placeholder="Search the prompts" value=${asked.value.search} onInput=${search} /></label>
+      <label class="search"><${Icon} name="search" /><input type="search" aria-label="Search the prompts" placeholder="Search the prompts" defaultValue=${asked.value.search} onInput=${search} /></label>
       <select aria-label="State" value=${asked.value.status} onChange=${({ target }) => ask({ status: target.value })}>
         <option value="">Every state</option>
         ${Object.entries(STATES).map(([value, word]) => html`<option value=${value} key=${value}>${word}</option>`)}

@@ -1,0 +1,151 @@
+"""The history of a key with ten thousand takes, and the form as code that really runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.installation import EXAMPLES, SKYREELS, Installation
+from tests.web.conftest import Visit
+
+pytestmark = pytest.mark.slow
+
+_MANY = 10_000
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A server without workers whose key has ten thousand canceled takes, and one that waits."""
+    server = Installation(tmp_path_factory.mktemp("full") / "home", workers=0).start()
+    image = server.upload(EXAMPLES / "coffee.jpg")
+    first = server.submit(prompt="take 0", images=[image])
+    server.http.delete(f"/api/v3/predictions/{first['id']}")
+    with contextlib.closing(sqlite3.connect(server.home / "mutoscope.db")) as database:
+        names = [row[1] for row in database.execute("PRAGMA table_info(tasks)") if row[1] != "seq"]
+        values = {
+            "id": "printf('%032x', n)",
+            "created_at": "created_at - n",
+            "request": "json_set(request, '$.prompt', 'take ' || n)",
+            "prompt": "'take ' || n",
+        }
+        columns = ", ".join(names)
+        copied = ", ".join(values.get(name, name) for name in names)
+        with database:
+            database.execute(
+                f"WITH RECURSIVE counted(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < {_MANY - 1}) "
+                f"INSERT INTO tasks ({columns}) SELECT {copied} FROM tasks, counted WHERE id = ?",
+                [first["id"]],
+            )
+    server.submit(prompt="the one that waits", images=[image], model=SKYREELS)
+    yield server
+    server.close()
+
+
+def test_ten_thousand_takes_scroll_like_ten(full: Installation, visit: Callable[..., Visit]) -> None:
+    here = visit(full, "/#/history", previews=False)
+    page = here.page
+    expect(page.get_by_text(f"{_MANY + 1:,} takes")).to_be_visible()
+    shelf = page.get_by_role("region", name="Takes")
+    expect(shelf.get_by_role("button", name="Waiting: the one that waits")).to_be_visible()
+    assert shelf.get_by_role("listitem").count() < 80, "only what is in sight is drawn"
+
+    slowest = page.evaluate(
+        """async () => {
+          const shelf = document.querySelector(".shelf");
+          let slowest = 0;
+          for (let step = 1; step <= 60; step += 1) {
+            const begun = performance.now();
+            shelf.scrollTop = (shelf.scrollHeight * step) / 60;
+            await new Promise(requestAnimationFrame);
+            await new Promise(requestAnimationFrame);
+            slowest = Math.max(slowest, performance.now() - begun);
+          }
+          return slowest;
+        }"""
+    )
+    assert slowest < 500, f"a step of scrolling took {slowest} ms"
+    expect(shelf.get_by_role("button", name=f"Canceled: take {_MANY - 1}")).to_be_visible()
+    assert shelf.get_by_role("listitem").count() < 80
+
+    page.get_by_role("searchbox").fill("take 4321")
+    expect(page.get_by_text("1 take", exact=True)).to_be_visible()
+    shelf.get_by_role("button", name="Favourite: take 4321").press("Enter")
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("button", name="Favourites").click()
+    expect(page.get_by_text("1 take", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Favourites").click()
+    page.get_by_label("State").select_option("created")
+    expect(page.get_by_text("1 take", exact=True)).to_be_visible()
+    page.get_by_label("State").select_option("cancelled")
+    expect(page.get_by_text(f"{_MANY:,} takes")).to_be_visible()
+
+    page.once("dialog", lambda dialog: dialog.accept())
+    for name in ("Choose: take 1", "Choose: take 2"):
+        shelf.get_by_role("checkbox", name=name, exact=True).check(force=True)
+    page.get_by_role("toolbar").get_by_role("button", name="Delete").click()
+    expect(page.get_by_text(f"{_MANY - 2:,} takes")).to_be_visible()
+    page.get_by_role("searchbox").fill("no such take")
+    expect(page.get_by_text("No take fits. Ask for less.")).to_be_visible()
+    assert here.complaints == []
+
+
+def test_takes_are_compared_in_step(
+    running: Installation, completed: dict[str, str], image: str, visit: Callable[..., Visit]
+) -> None:
+    other = running.submit(prompt="a cat, pan left", images=[image], aspect_ratio="1:1", resolution="480p")
+    running.wait(other["id"])
+    here = visit(running, "/#/history", previews=False)
+    page = here.page
+    for name in ("a cat, slow push in", "a cat, pan left"):
+        page.get_by_role("checkbox", name=f"Choose: {name}").first.check(force=True)
+    page.get_by_role("toolbar").get_by_role("button", name="Compare").click()
+    here.wait_for_state("compare")
+    here.assert_plays(0)
+    here.assert_plays(1)
+    here.screenshot("compare-1280-dark")
+    assert here.complaints == []
+
+
+def test_the_form_as_code_runs(running: Installation, visit: Callable[..., Visit], tmp_path: Path) -> None:
+    here = visit(running, previews=False)
+    page = here.page
+    here.choose(EXAMPLES / "chelsea.jpg")
+    here.prompt.fill("The cat's eyes; “slow” push in $HOME")
+    page.get_by_role("radio", name="480p").check()
+    page.get_by_role("radio", name="Animatic free").check()
+    page.get_by_role("link", name="Code").click()
+    shown = page.get_by_label("key", exact=True)
+    expect(shown).not_to_contain_text(running.key)
+    page.get_by_role("button", name="Show").click()
+    expect(shown).to_have_text(f"export MUTOSCOPE_API_KEY={running.key}")
+
+    def text(tab: str) -> str:
+        page.get_by_role("tab", name=tab).click()
+        return page.get_by_role("tabpanel").locator("pre").text_content() or ""
+
+    def run(command: list[str], text: str, **more: str) -> str:
+        env = {**os.environ, "MUTOSCOPE_API_KEY": running.key, **more}
+        done = subprocess.run(command, input=text, env=env, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    answered = run(["bash"], text("curl").partition("\n\n#")[0])
+    assert json.loads(answered)["data"]["input"]["prompt"] == "The cat's eyes; “slow” push in $HOME"
+    assert re.match(rf"{running.url}/\S+\.mp4", run([sys.executable], text("Python (wavespeed)")))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    run(["bash"], text("Command line"), PATH=path)
+    assert (tmp_path / "video.mp4").stat().st_size > 10_000
+    if shutil.which("node"):
+        assert re.match(rf"{running.url}/\S+\.mp4", run(["node", "--input-type=module"], text("JavaScript")))
+    assert here.complaints == []
