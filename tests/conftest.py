@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,17 @@ def install(tmp_path: Path) -> Iterator[Callable[..., Installation]]:
     yield make
     for installation in made:
         installation.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate, with its key, for pictures.test alone."""
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=pictures.test"
+    command = [*made.split(), "-addext", "subjectAltName=DNS:pictures.test", "-keyout", str(file), "-out", "-"]
+    try:
+        done = subprocess.run(command, capture_output=True, check=True)
+    except FileNotFoundError:
+        pytest.skip("needs openssl")
+    file.write_bytes(file.read_bytes() + done.stdout)
+    return file

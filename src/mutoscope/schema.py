@@ -120,6 +120,7 @@ tasks = Table(
     Index("tasks_by_account", "account_id", "seq"),
     Index("tasks_by_age", "created_at"),
     Index("tasks_by_deadline", "status", "deadline_at"),
+    Index("tasks_by_end", "finished_at"),
     sqlite_autoincrement=True,
 )
 
@@ -160,7 +161,8 @@ deliveries = Table(
     Column("task_id", String(32), nullable=False, unique=True),
     Column("key_id", String(16), ForeignKey("keys.id"), nullable=False),
     Column("url", Text, nullable=False),
-    Column("status", String(10), nullable=False),  # due, delivered, refused (410) or given up
+    Column("receiver", Text, nullable=False, default=""),  # host and port of the URL
+    Column("status", String(10), nullable=False),  # due, delivered, refused (410) or given_up
     Column("attempts", Integer, nullable=False, default=0),
     Column("due_at", Float, nullable=False),  # of the next attempt; while one is made, when it counts as lost
     Column("created_at", Float, nullable=False),

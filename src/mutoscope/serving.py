@@ -15,11 +15,13 @@ import structlog
 import uvicorn
 
 from mutoscope.config import Settings, SettingsError
+from mutoscope.deliveries import Deliveries
 from mutoscope.files import Links, open_files, read_secret
 from mutoscope.gpus import VARIABLE, divide, visible_gpus
 from mutoscope.housekeeping import Housekeeper
-from mutoscope.opening import engines_offered, limits_of, open_engine, open_store
+from mutoscope.opening import engines_offered, keys_of, limits_of, open_engine, open_store
 from mutoscope.supervisor import Launch, Supervisor, worker_command
+from mutoscope.webhooks import Deliverer
 from mutoscope.worker import Worker
 
 log = structlog.get_logger()
@@ -52,6 +54,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     `num_workers` None: as many as the GPUs of this machine keep busy.
     """
     from mutoscope.api import create_app
+    from mutoscope.api.webhooks import body_of
 
     set_up_logging()
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -68,11 +71,18 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     files = open_files(settings.files)
     housekeeper = Housekeeper(store, files, settings.scratch, settings.cache, settings.retention_days)
     app = create_app(settings, ring=supervisor.ring)
+    deliverer = Deliverer(
+        Deliveries(store.database),
+        lambda task: body_of(app.state.server, task),
+        keys_of(settings, store.database).webhook_secret,
+        allow_networks=settings.allow_networks,
+    )
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False)
     )
     supervisor.start()
     housekeeper.start()
+    deliverer.start()
     address = settings.public_url or (f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
     if settings.sandbox:
         log.warning("SANDBOX: every model is rendered by the animatic, a storyboard in motion; this is not SkyReels-V3")
@@ -88,6 +98,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     finally:
         supervisor.stop()
         housekeeper.stop()
+        deliverer.stop()
         store.database.close()
         log.info("stopped")
 

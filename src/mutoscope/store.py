@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import (
     Connection,
@@ -330,8 +331,9 @@ class Store:
             if status is Status.SUCCEEDED:
                 turns.correct(connection, row["account_id"], now - row["started_at"] - row["cost"])
             if row["webhook_url"] and status is not Status.CANCELED:
-                due = {"url": row["webhook_url"], "status": "due", "attempts": 0, "due_at": now, "created_at": now}
-                connection.execute(insert(deliveries), {"id": uuid.uuid4().hex, **whose, **due})
+                to = {"url": row["webhook_url"], "receiver": urlsplit(row["webhook_url"]).netloc.lower()}
+                due = {"status": "due", "attempts": 0, "due_at": now, "created_at": now}
+                connection.execute(insert(deliveries), {"id": uuid.uuid4().hex, **whose, **to, **due})
         return len(rows)
 
     def _write_held(self, task: Task, **values: Any) -> Hold:
@@ -379,7 +381,8 @@ class Store:
         return task_from_row(row) if row else None
 
     def remove(self, task_ids: Sequence[str]) -> None:
-        """Forget ended tasks. Their files are the caller's to delete, first."""
+        """Forget ended tasks and their webhooks. Their files are the caller's to delete, first."""
         ended = tasks.c.status.in_((Status.SUCCEEDED.value, Status.FAILED.value, Status.CANCELED.value))
         with self.database.write() as connection:
-            connection.execute(delete(tasks).where(tasks.c.id.in_(task_ids), ended))
+            gone = connection.execute(delete(tasks).where(tasks.c.id.in_(task_ids), ended).returning(tasks.c.id))
+            connection.execute(delete(deliveries).where(deliveries.c.task_id.in_(gone.scalars().all())))

@@ -7,7 +7,6 @@ import itertools
 import socket
 import ssl
 import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -72,7 +71,7 @@ class TestForbiddenAddresses:
         for url in FORBIDDEN:
             url = url.replace("{port}", str(canaries[0].port))
             with pytest.raises(FetchError) as refused:
-                post(url, b"{}", {}, max_bytes=100, deadline=time.monotonic() + 5, resolve=names)
+                post(url, b"{}", {}, deadline=time.monotonic() + 5, resolve=names)
             assert NOWHERE_NEAR not in str(refused.value), url
         assert [canary.connections for canary in canaries] == [0, 0]
 
@@ -202,9 +201,9 @@ class TestRedirects:
         server.redirects["/a"] = (307, "/b")
         url = f"http://127.0.0.1:{server.port}/a"
 
-        reply = post(url, b"{}", {"X-Id": "1"}, max_bytes=3, deadline=time.monotonic() + 5, allow_networks=LOOPBACK)
+        reply = post(url, b"{}", {"X-Id": "1"}, deadline=time.monotonic() + 5, allow_networks=LOOPBACK)
 
-        assert (reply.status, reply.body) == (307, b"can")
+        assert reply.status == 307
         assert [(path, headers["X-Id"]) for path, headers in server.hits] == [("/a", "1")]
 
 
@@ -354,20 +353,6 @@ def test_an_honest_url_is_read_as_it_is_meant(url: str, authority: str, path: st
     target = parse(url)
 
     assert (target.authority, target.path) == (authority, path)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate, with its key, for pictures.test alone."""
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=pictures.test"
-    command = [*made.split(), "-addext", "subjectAltName=DNS:pictures.test", "-keyout", str(file), "-out", "-"]
-    try:
-        done = subprocess.run(command, capture_output=True, check=True)
-    except FileNotFoundError:
-        pytest.skip("needs openssl")
-    file.write_bytes(file.read_bytes() + done.stdout)
-    return file
 
 
 class TestTls:

@@ -16,10 +16,23 @@ from starlette.middleware.cors import CORSMiddleware
 
 from mutoscope import __version__
 from mutoscope.admission import Admission
-from mutoscope.api import files, inspection, lists, page, predictions, session, submit, system, uploads, wavespeed
+from mutoscope.api import (
+    files,
+    inspection,
+    lists,
+    page,
+    predictions,
+    session,
+    submit,
+    system,
+    uploads,
+    wavespeed,
+    webhooks,
+)
 from mutoscope.api.busy import BusyRoutes
 from mutoscope.commits import GroupCommit
 from mutoscope.config import Settings
+from mutoscope.deliveries import Deliveries
 from mutoscope.estimates import Estimates
 from mutoscope.files import Links, LocalFiles, open_files, read_secret
 from mutoscope.inspection import Inspector
@@ -42,6 +55,7 @@ class Server:
     links: Links
     keys: Keys
     admission: Admission
+    deliveries: Deliveries
     prices: Prices
     commits: GroupCommit
     estimates: Estimates
@@ -65,6 +79,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         links=links,
         keys=keys_of(settings, store.database),
         admission=Admission(store),
+        deliveries=Deliveries(store.database),
         prices=Prices(settings.prices, settings.discount_rate),
         commits=GroupCommit(store.database),
         estimates=Estimates(store),
@@ -112,6 +127,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         lists.router,
         predictions.router,
         predictions.busy,
+        webhooks.router,
         submit.submits,
     ):
         app.include_router(router, responses=wavespeed.REFUSED)

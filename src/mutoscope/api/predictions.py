@@ -102,8 +102,11 @@ def show(request: Request, task: Task, *, embeds: bool = True) -> dict[str, Any]
 
     `embeds`: a task that wants its video as base64 is shown with the video itself, megabytes of it.
     """
-    server = request.app.state.server
-    base = base_url(request)
+    return shown_at(request.app.state.server, task, base_url(request), embeds=embeds)
+
+
+def shown_at(server: Any, task: Task, base: str, *, embeds: bool) -> dict[str, Any]:
+    """The same, for whoever reaches us at `base`."""
     expires = (task.finished_at or task.created_at) + server.settings.retention_days * 86_400
 
     def link(key: str) -> str:

@@ -167,5 +167,10 @@ def speak(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
+def encode(body: Any) -> bytes:
+    """JSON as it is sent."""
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
 def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(body, separators=(",", ":")), status, headers, media_type="application/json")
+    return Response(encode(body), status, headers, media_type="application/json")

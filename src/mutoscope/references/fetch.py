@@ -41,10 +41,15 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A server's answer; `body` holds no more bytes than were asked for."""
+    """A server's answer to a POST, without its body. `retry_after` is that header's text, empty without one."""
 
     status: int
-    body: bytes
+    retry_after: str = ""
+
+    @property
+    def description(self) -> str:
+        """The status as people read it: `404 Not Found`."""
+        return _describe(self.status)
 
 
 def get(
@@ -79,21 +84,18 @@ def post(
     body: bytes,
     headers: Mapping[str, str],
     *,
-    max_bytes: int,
     deadline: float,
     allow_networks: Iterable[IPNetwork] = (),
     resolve: Resolver | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> Reply:
-    """Send `body` and read the first `max_bytes` of the answer; redirects are not followed. Raises FetchError."""
+    """Send `body`, and read the answer no further than its headers: how long or slow the rest is, is no matter.
+
+    Redirects are not followed. Raises FetchError.
+    """
     backend = _Backend(deadline, tuple(allow_networks), resolve or resolve_by_system)
     with _answer("POST", parse(url), backend, tls, headers, body) as response:
-        received = bytearray()
-        for chunk in response.iter_stream():
-            received += chunk
-            if len(received) >= max_bytes:
-                break
-        return Reply(response.status, bytes(received[:max_bytes]))
+        return Reply(response.status, _header(response, b"retry-after"))
 
 
 def resolve_by_system(host: str) -> list[str]:
@@ -131,7 +133,7 @@ def _answer(
             has_answered = True
             yield response
     except (TimeoutError, httpcore.TimeoutException):
-        raise FetchError("it took too long to arrive") from None
+        raise FetchError(f"it took too long to {'arrive' if method == 'GET' else 'answer'}") from None
     except httpcore.ConnectError:
         raise FetchError("no connection could be made with the server") from None
     except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
