@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.installation import ANIMATIC, EXAMPLES, Installation
+from tests.postgres import Postgres, find_binaries
 
 # Other work on the machine must not fail a property, and a server's answer takes the time it takes.
 settings.register_profile("mutoscope", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,6 +27,29 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     installation = Installation(tmp_path_factory.mktemp("shared") / "home").start()
     yield installation
     installation.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of this session's own."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed: scripts/install-system-packages")
+    server = Postgres(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database that holds nothing: each test that asks for it runs on both kinds."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/mutoscope.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.fresh()
 
 
 @pytest.fixture(scope="session")

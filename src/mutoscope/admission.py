@@ -6,7 +6,6 @@ must not undo what others write in the same commit.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from mutoscope import ledger, turns
 from mutoscope.database import Database
-from mutoscope.schema import keys, submissions, tasks
+from mutoscope.schema import accounts, keys, submissions, tasks
 from mutoscope.store import Store, task_from_row
 from mutoscope.tasks import Caller, Task, VideoRequest
 
@@ -83,6 +82,7 @@ class Reused:
 
 Refusal = ledger.Missing | TooFast | OverCap | Reused
 
+_LOCK = select(accounts.c.id).where(accounts.c.id == bindparam("account")).with_for_update(key_share=True)
 _ASKED = select(submissions).where(submissions.c.key_id == bindparam("key"), submissions.c.name == bindparam("name"))
 _KEY = select(keys.c.daily_cap_micros, keys.c.videos_per_minute, keys.c.rate_until).where(keys.c.id == bindparam("key"))
 _SPEND_RATE = update(keys).where(keys.c.id == bindparam("key")).values(rate_until=bindparam("until"))
@@ -91,14 +91,17 @@ _SPEND_RATE = update(keys).where(keys.c.id == bindparam("key")).values(rate_unti
 class Admission:
     """Turns submissions into tasks of one store."""
 
-    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], float] | None = None) -> None:
         self._store = store
-        self._clock = clock
+        self._clock = clock or store.database.now
 
     def admit(self, asked: Submission, connection: Connection) -> Admitted | Refusal:
         """Accept a submission inside the caller's transaction, or say why not."""
         now = self._clock()
         caller = asked.caller
+        if not self._store.database.is_local:
+            # Other processes that ask for this account wait here until this transaction is over.
+            connection.execute(_LOCK, {"account": caller.account_id})
         if asked.name and (known := self._asked_before(asked, now, connection)) is not None:
             return known
 
@@ -144,9 +147,6 @@ class Admission:
         return Admitted(task, is_new=True)
 
     def _asked_before(self, asked: Submission, now: float, connection: Connection) -> Admitted | Reused | None:
-        if connection.dialect.name != "sqlite":
-            # Whoever asks the same at the same moment waits here until the first one's transaction is over.
-            connection.execute(select(keys.c.id).where(keys.c.id == asked.caller.key_id).with_for_update())
         which = {"key": asked.caller.key_id, "name": asked.name}
         before = connection.execute(_ASKED, which).mappings().first()
         if before is None:

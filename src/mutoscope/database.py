@@ -1,4 +1,4 @@
-"""One open database: transactions, quick look-ups, and an end to both. Knows no table; `schema.py` has those.
+"""One open database: transactions, quick look-ups, its clock, and an end to all. Knows no table; `schema.py` has those.
 
 Everything that keeps rows (store, ledger, keys, uploads, deliveries) shares one of these in a process.
 """
@@ -6,11 +6,25 @@ Everything that keeps rows (store, ledger, keys, uploads, deliveries) shares one
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, Executable, RowMapping
+import structlog
+from sqlalchemy import Connection, Engine, Executable, RowMapping, text
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+
+log = structlog.get_logger()
+
+Result = TypeVar("Result")
+
+UNREACHABLE = (OperationalError, InterfaceError, TimeoutError)
+"""What is raised while a database can't be reached or is too busy: the same may be well in a moment."""
+
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 5.0
+_CLOCK_SECONDS = 30.0  # so long the server's clock is reckoned from ours
 
 
 class Database:
@@ -22,13 +36,30 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.is_local = engine.dialect.name == "sqlite"
+        # A read by itself needs no BEGIN and no ROLLBACK, each of which is a way to the server and back. (SQLite's
+        # driver is in this mode always.)
+        self._readers = engine if self.is_local else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._one_writer = threading.Lock()
         self._reader: Connection | None = None
         self._one_reader = threading.Lock()
+        self._ahead = 0.0  # the server's clock, less our monotonic one
+        self._compared_at = float("-inf")
 
     def connect(self) -> Connection:
-        """A connection of the pool, for reading."""
-        return self.engine.connect()
+        """A connection of the pool, for reading; each statement sees what is committed by then."""
+        return self._readers.connect()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection whose statements all see the database at one moment."""
+        if self.is_local:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN")
+                yield connection
+                connection.rollback()
+            return
+        with self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -46,7 +77,7 @@ class Database:
     def look_up(self, statement: Executable, parameters: Mapping[str, Any]) -> RowMapping | None:
         """The first row of a statement that finds at most one, by an index."""
         if not self.is_local:
-            with self.engine.connect() as connection:
+            with self._readers.connect() as connection:
                 return connection.execute(statement, dict(parameters)).mappings().first()
         # Checking a connection out of the pool and back in costs as much as such a read does, so one is kept. It holds
         # no transaction open between reads: the driver is in autocommit mode.
@@ -54,6 +85,19 @@ class Database:
             if self._reader is None:
                 self._reader = self.engine.connect()
             return self._reader.execute(statement, dict(parameters)).mappings().first()
+
+    def now(self) -> float:
+        """Seconds since the epoch by the database's clock, the one that all machines share."""
+        if self.is_local:
+            return time.time()
+        if time.monotonic() - self._compared_at > _CLOCK_SECONDS:
+            with self._readers.connect() as connection:
+                before = time.monotonic()
+                theirs = float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+                after = time.monotonic()
+            self._ahead = theirs - (before + after) / 2
+            self._compared_at = after
+        return time.monotonic() + self._ahead
 
     def close(self) -> None:
         """End its connections. Using it again opens new ones."""
@@ -68,3 +112,24 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def insist(
+    action: Callable[[], Result], wait: Callable[[float], bool], seconds: float = float("inf"), what: str = ""
+) -> Result:
+    """What `action` returns; tried again, ever more slowly, while the database can't be reached.
+
+    `wait` sleeps so many seconds, and returns True to have it given up; `seconds` is how long to go on. Then it raises
+    what `action` raised.
+    """
+    pause, until = _FIRST_PAUSE_SECONDS, time.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except UNREACHABLE as error:
+            if time.monotonic() + pause > until:
+                raise
+            log.warning("the database can't be used; it is tried again", what=what, error=str(error).splitlines()[0])
+            if wait(pause):
+                raise
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

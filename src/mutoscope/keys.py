@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from hashlib import blake2b, sha256
@@ -100,10 +99,10 @@ class Keys:
     `secret` (32 bytes) keys the digests, so that a stolen database alone opens nothing.
     """
 
-    def __init__(self, database: Database, secret: bytes, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, secret: bytes, *, clock: Callable[[], float] | None = None) -> None:
         self._database = database
         self._secret = secret
-        self._clock = clock
+        self._clock = clock or database.now
 
     def digest(self, key: str) -> str:
         """What is stored of a key, and looked up by: equal digests, equal keys. No comparison of secrets is left."""

@@ -11,11 +11,14 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Engine,
     Float,
     ForeignKey,
@@ -27,10 +30,11 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
-    inspect,
     make_url,
 )
+from sqlalchemy.exc import ArgumentError
 
+from mutoscope.config import SettingsError
 from mutoscope.database import Database
 
 metadata = MetaData()
@@ -206,51 +210,105 @@ uploads = Table(
 )
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str, *, connections: int = 16) -> Database:
     """Connect to `url` and bring its schema up to date; a SQLite file and its folder are made when missing.
 
-    SQLite runs in WAL with synchronous=FULL: what was committed survives a power cut.
+    SQLite runs in WAL with synchronous=FULL: what was committed survives a power cut. `connections`: the most that this
+    process has to a PostgreSQL server. Raises SettingsError for a URL that can't be used.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        if parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=16)
-        event.listen(engine, "connect", _set_up_sqlite)
-    else:
-        engine = create_engine(parsed, pool_pre_ping=True)
-    _migrate(engine)
-    return Database(engine)
+    database = Database(make_engine(url, connections=connections))
+    try:
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def make_engine(url: str, *, connections: int = 16) -> Engine:
+    """Connections to `url`, its tables as they are."""
+    try:
+        parsed = make_url(url)
+        kind = parsed.get_backend_name()
+        if kind == "sqlite":
+            if parsed.database and parsed.database != ":memory:":
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=16)
+            event.listen(engine, "connect", _set_up_sqlite)
+            return engine
+        if kind == "postgresql":
+            return create_engine(
+                parsed.set(drivername="postgresql+psycopg"),
+                pool_pre_ping=True,
+                pool_size=connections,
+                max_overflow=0,
+                pool_timeout=10,
+                connect_args={name: value for name, value in _POSTGRES.items() if name not in parsed.query},
+            )
+    except ArgumentError:
+        raise SettingsError(
+            "MUTOSCOPE_DATABASE_URL is no URL: sqlite:///path or postgresql://user@host/name."
+        ) from None
+    except ImportError:
+        raise SettingsError("PostgreSQL needs a driver: pip install 'mutoscope[postgres]'.") from None
+    raise SettingsError(f"MUTOSCOPE_DATABASE_URL names {kind}: it must be sqlite or postgresql.")
+
+
+_POSTGRES = {
+    "application_name": "mutoscope",
+    "connect_timeout": 5,
+    # A server that vanished without a word is noticed within seconds, not when the kernel gives it up.
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    # No statement of ours takes long; one that does waits for a lock or is lost, and must not hold others up.
+    "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s",
+}
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    # Autocommit at the driver: transactions are begun in so many words (see `store.Store.write`), never implied.
+    # Autocommit at the driver: transactions are begun in so many words (see `Database.write`), never implied.
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _migrate(engine: Engine) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    with engine.connect() as connection:
-        is_sqlite = connection.dialect.name == "sqlite"
-        if is_sqlite:
+_MIGRATING = 0x6D75746F  # PostgreSQL's advisory lock for it; any number that nobody else takes
+
+
+def migrate(database: Database, revision: str = "head") -> None:
+    """Bring the tables to `revision`, unless they are there. Of several processes one does it, and the others wait."""
+    config = _alembic()
+    with database.engine.connect() as connection:
+        if database.is_local:
             # SQLite changes a table by copying it and dropping the first, which its foreign keys would forbid.
             connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-            # Several processes may start at once; the first one in migrates, the others find it done.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif revision != "head" or revision_of(connection) != newest_revision():
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
         config.attributes["connection"] = connection
-        if not inspect(connection).has_table("alembic_version") or not _is_current(connection, config):
-            command.upgrade(config, "head")
+        if revision_of(connection) != newest_revision():
+            command.upgrade(config, revision)
         connection.commit()
-        if is_sqlite:
+        if database.is_local:
             connection.exec_driver_sql("PRAGMA foreign_keys=ON")
 
 
-def _is_current(connection: Any, config: Config) -> bool:
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
+def revision_of(connection: Connection) -> str | None:
+    """The schema's revision; None for a database without our tables."""
+    return MigrationContext.configure(connection).get_current_revision()
 
-    head = ScriptDirectory.from_config(config).get_current_head()
-    return MigrationContext.configure(connection).get_current_revision() == head
+
+def newest_revision() -> str:
+    """The revision that this version works with."""
+    newest = ScriptDirectory.from_config(_alembic()).get_current_head()
+    assert newest is not None
+    return newest
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config

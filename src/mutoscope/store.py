@@ -7,7 +7,6 @@ knows no HTTP, no engine and no file, and never decides what a task's work is.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -83,10 +82,17 @@ def _held(task: Task) -> Any:
     return and_(tasks.c.id == task.id, tasks.c.attempt == task.attempt, tasks.c.status == Status.RUNNING.value)
 
 
+def _unlocked(condition: Any) -> Any:
+    # Of rows that another process is changing right now, it sees to what this one would.
+    found = select(tasks.c.seq).where(condition).correlate(None).with_for_update(skip_locked=True)
+    return tasks.c.seq.in_(found)
+
+
 class Store:
     """The rows of one database. Safe to share between threads.
 
-    `lease_seconds`, `max_attempts` and `max_losses` as in Settings; `clock` gives seconds since the epoch.
+    `lease_seconds`, `max_attempts` and `max_losses` as in Settings; `clock` gives seconds since the epoch, and is the
+    database's own if left out.
     """
 
     def __init__(
@@ -96,13 +102,13 @@ class Store:
         lease_seconds: float = 15,
         max_attempts: int = 3,
         max_losses: int = 50,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.database = database
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._max_losses = max_losses
-        self._clock = clock
+        self._clock = clock or database.now
 
     # Submitting and reading
 
@@ -169,13 +175,9 @@ class Store:
         row = self.database.look_up(_OF_KEY, {"id": task_id, "key_id": key_id})
         return task_from_row(row) if row else None
 
-    def newest(self, *, key_id: str | None = None, status: Status | None = None, limit: int = 50) -> list[Task]:
-        """The newest tasks first; of one key, or (for an operator) of all."""
+    def newest(self, limit: int = 50) -> list[Task]:
+        """The newest tasks of all keys first, for the operator."""
         query = select(tasks).order_by(tasks.c.seq.desc()).limit(limit)
-        if key_id is not None:
-            query = query.where(tasks.c.key_id == key_id)
-        if status is not None:
-            query = query.where(tasks.c.status == status.value)
         with self.database.connect() as connection:
             return [task_from_row(row) for row in connection.execute(query).mappings()]
 
@@ -198,32 +200,38 @@ class Store:
         with self.database.connect() as connection:  # most looks find nothing: don't take the write lock for them
             if connection.execute(select(tasks.c.seq).where(or_(lapsed, queued)).limit(1)).first() is None:
                 return None
+        # Each in a transaction of its own, so that none holds one account's row while it waits for another's.
         with self.database.write() as connection:
-            self._lapse(connection, lapsed)
-            self._expire(connection)
-            if (chosen := turns.choose(connection, engines)) is None:
-                return None
-            seq, turn = chosen
-            row = (
-                connection.execute(
-                    update(tasks)
-                    .where(tasks.c.seq == seq, tasks.c.status == Status.QUEUED.value)
-                    .values(
-                        status=Status.RUNNING.value,
-                        attempt=tasks.c.attempt + 1,
-                        worker=worker,
-                        lease_until=now + self._lease_seconds,
-                        started_at=now,
-                        stage="starting",
-                        progress=0.0,
-                        turn=turn,
-                    )
-                    .returning(tasks)
-                )
-                .mappings()
-                .first()
+            self._lapse(connection, _unlocked(lapsed))
+        self.expire()
+        while True:
+            try:
+                with self.database.write() as connection:
+                    row = self._take(connection, worker, engines, now)
+                return task_from_row(row) if row else None
+            except turns.Full:  # which now everybody can see
+                continue
+
+    def _take(self, connection: Connection, worker: str, engines: Sequence[str], now: float) -> RowMapping | None:
+        if (chosen := turns.choose(connection, engines)) is None:
+            return None
+        seq, turn = chosen
+        taken = (
+            update(tasks)
+            .where(tasks.c.seq == seq, tasks.c.status == Status.QUEUED.value)
+            .values(
+                status=Status.RUNNING.value,
+                attempt=tasks.c.attempt + 1,
+                worker=worker,
+                lease_until=now + self._lease_seconds,
+                started_at=now,
+                stage="starting",
+                progress=0.0,
+                turn=turn,
             )
-        return task_from_row(row) if row else None
+            .returning(tasks)
+        )
+        return connection.execute(taken).mappings().first()
 
     def renew(self, task: Task) -> Hold:
         """Hold the task for another lease."""
@@ -243,7 +251,13 @@ class Store:
         made = {"output": output, "poster": poster, "timings": timings, "receipt": receipt}
         wanted = tasks.c.cancel_requested.is_(False)
         hold = self._finish(task, Status.SUCCEEDED, wanted, charged=task.price_micros, progress=1.0, **made)
-        return self.renew(task) if hold is Hold.LOST else hold
+        if hold is not Hold.LOST:
+            return hold
+        # It may be written already: where the connection broke as it was committed, it is written twice.
+        found = self.find(task.id)
+        if found is not None and (found.status, found.attempt) == (Status.SUCCEEDED, task.attempt):
+            return Hold.KEPT
+        return self.renew(task)
 
     def fail(self, task: Task, message: str, code: int) -> Hold:
         """The task can't be rendered: `message` tells its owner why and what to do. Nothing is charged."""
@@ -270,19 +284,16 @@ class Store:
 
     def expire(self) -> int:
         """Fail the queued tasks whose deadline is over; returns how many those were."""
-        with self.database.write() as connection:
-            return self._expire(connection)
-
-    def _expire(self, connection: Connection) -> int:
         now = self._clock()
         late = (
             update(tasks)
-            .where(tasks.c.status == Status.QUEUED.value, tasks.c.deadline_at < now)
+            .where(_unlocked(and_(tasks.c.status == Status.QUEUED.value, tasks.c.deadline_at < now)))
             .values(status=Status.FAILED.value, finished_at=now, error=_TOO_LATE, error_code=TooLateError.code)
             .values(charged_micros=0)
             .returning(*_ENDED)
         )
-        return self._end(connection, connection.execute(late).mappings().all())
+        with self.database.write() as connection:
+            return self._end(connection, connection.execute(late).mappings().all())
 
     def _lapse(self, connection: Connection, condition: Any, *, failures: int = 0, losses: int = 1) -> int:
         # Arrows d, e and g of the picture in tasks.py, for tasks that nobody works on any more.
@@ -321,7 +332,8 @@ class Store:
         The side effects of an end are rows of the same transaction: none is ever lost, and none happens twice.
         """
         now = self._clock()
-        for row in rows:
+        # By account, as everybody who writes to several: so no two ever wait for each other.
+        for row in sorted(rows, key=lambda row: row["account_id"]):
             status = Status(row["status"])
             if not status.is_terminal:
                 continue

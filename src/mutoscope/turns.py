@@ -28,6 +28,11 @@ _CORRECT = (
 )
 
 
+class Full(Exception):
+    """The key of the chosen task has just had as many claimed as it may run at once: choose again, in a new
+    transaction."""
+
+
 def take(connection: Connection, account_id: str, cost: float) -> float:
     """The turn of an account's next task, which is thought to take `cost` seconds."""
     turn: float = connection.execute(_TAKE, {"account": account_id, "cost": cost}).scalar_one()
@@ -43,7 +48,7 @@ def choose(connection: Connection, engines: Sequence[str]) -> tuple[int, float] 
     """(seq, turn) of the queued task that runs next on one of `engines`; None when none may.
 
     A key whose tasks run as many at once as it may is passed over. Of the account whose turn it is, the most urgent
-    task uses that turn, and of these the oldest; the two change places.
+    task uses that turn, and of these the oldest; the two change places. Raises Full.
     """
     queued = and_(tasks.c.status == Status.QUEUED.value, tasks.c.engine.in_(engines))
     busy = (
@@ -55,21 +60,33 @@ def choose(connection: Connection, engines: Sequence[str]) -> tuple[int, float] 
     )
     full = [row[0] for row in connection.execute(busy)]
     may_run = and_(queued, tasks.c.key_id.not_in(full)) if full else queued
-    first = select(tasks.c.seq, tasks.c.account_id, tasks.c.turn).where(may_run)
+    first = select(tasks.c.seq, tasks.c.account_id, tasks.c.key_id, tasks.c.turn).where(may_run)
     head = connection.execute(
         first.order_by(tasks.c.turn, tasks.c.seq).limit(1).with_for_update(skip_locked=True)
     ).first()
     if head is None:
         return None
-    served = update(accounts).where(accounts.c.id == head.account_id, accounts.c.served < head.turn)
-    connection.execute(served.values(served=head.turn))
+    # Written even where it stays as it is: whoever else claims from this account waits here until we are done.
+    later = case((accounts.c.served < head.turn, head.turn), else_=accounts.c.served)
+    connection.execute(update(accounts).where(accounts.c.id == head.account_id).values(served=later))
 
-    mine = and_(may_run, tasks.c.account_id == head.account_id)
-    most = select(tasks.c.priority).where(mine).order_by(tasks.c.priority.desc()).limit(1)
+    mine = tasks.c.account_id == head.account_id
+    most = select(tasks.c.priority).where(may_run, mine).order_by(tasks.c.priority.desc()).limit(1)
     top = connection.execute(most).scalar()
-    urgent = select(tasks.c.seq, tasks.c.turn).where(mine, tasks.c.priority == top).order_by(tasks.c.seq)
-    chosen = connection.execute(urgent.limit(1).with_for_update(skip_locked=True)).first()
-    if chosen is None or chosen.seq == head.seq:  # none: another worker has just taken it
-        return head.seq, head.turn
-    connection.execute(update(tasks).where(tasks.c.seq == head.seq).values(turn=chosen.turn))
+    urgent = first.where(mine, tasks.c.priority == top).order_by(tasks.c.seq)
+    # None: another worker has just taken it.
+    chosen = connection.execute(urgent.limit(1).with_for_update(skip_locked=True)).first() or head
+    _refuse_full(connection, chosen.key_id)
+    if chosen.seq != head.seq:
+        connection.execute(update(tasks).where(tasks.c.seq == head.seq).values(turn=chosen.turn))
     return chosen.seq, head.turn
+
+
+def _refuse_full(connection: Connection, key_id: str) -> None:
+    # Others may have claimed tasks of this key since it was found to have room; none can while we hold its account.
+    if connection.dialect.name == "sqlite":  # which has one writer at a time
+        return
+    running = and_(tasks.c.key_id == key_id, tasks.c.status == Status.RUNNING.value)
+    count = select(func.count()).where(running).scalar_subquery()
+    if not connection.execute(select(keys.c.concurrency > count).where(keys.c.id == key_id)).scalar():
+        raise Full

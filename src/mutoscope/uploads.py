@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import RowMapping, delete, insert, select
@@ -14,9 +13,9 @@ from mutoscope.schema import uploads
 class Uploads:
     """The uploads of one installation."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] | None = None) -> None:
         self._database = database
-        self._clock = clock
+        self._clock = clock or database.now
 
     def add(self, upload_id: str, key_id: str, *, filename: str, content_type: str, size: int, file: str) -> None:
         """Note a file that a caller has sent, or has a ticket to send; `file` is its key among the files."""
