@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from bisect import bisect_left, insort
@@ -20,6 +21,7 @@ _COUNTED = 1000  # places are exact up to here, and estimated further back
 
 
 _FIRST_GUESS_SECONDS = 1.0  # run time per second of video, as long as none was rendered here
+_FIRST_GUESS_SPREAD = 2.0  # and how far off that may be
 
 
 @dataclass(slots=True)
@@ -31,7 +33,8 @@ class _Look:
     last: dict[str, float] = field(default_factory=dict)  # engine → turn of its last queued task
     running: dict[str, int] = field(default_factory=dict)
     by_account: dict[str, int] = field(default_factory=dict)  # account → its queued tasks
-    seconds: dict[str, float] = field(default_factory=dict)  # engine → run time per second of video
+    seconds: dict[str, float] = field(default_factory=dict)  # engine → run time per second of video, the median
+    spread: dict[str, float] = field(default_factory=dict)  # engine → what nine of ten keep, as a multiple of that
 
     def place(self, task: Task) -> int:
         first = self.first.get(task.engine, [])
@@ -89,6 +92,15 @@ class Estimates:
         at_once = max(1, look.running.get(task.engine, 0))
         return place, round(pace * task.request.duration * (1 + place / at_once), 1)
 
+    def interval(self, task: Task) -> tuple[float, float]:
+        """Seconds until done, as half and as nine of ten of the latest videos would keep them."""
+        place, seconds = self.of(task)
+        look = self._fresh()
+        over = look.spread.get(task.engine, _FIRST_GUESS_SPREAD) - 1
+        if place:  # those ahead, and itself: some are slow and some are not, so their spreads add as squares do
+            over /= math.sqrt(1 + place / max(1, look.running.get(task.engine, 0)))
+        return seconds, round(seconds * (1 + over), 1)
+
     def _fresh(self) -> _Look:
         # Whoever finds the look stale takes the next one; the others go on with the one there is.
         if time.monotonic() - self._look.at > _REFRESH_SECONDS and self._looking.acquire(blocking=False):
@@ -108,6 +120,7 @@ class Estimates:
         first: dict[str, list[float]] = {}
         last: dict[str, float] = {}
         medians: dict[str, float] = {}
+        spreads: dict[str, float] = {}
         with self._store.database.connect() as connection:
             newest = connection.execute(select(func.max(tasks.c.seq))).scalar() or 0
             num_queued: dict[str, int] = {}
@@ -130,4 +143,5 @@ class Estimates:
                 rows = connection.execute(latest).all()
                 if paces := sorted((finished - started) / request["duration"] for started, finished, request in rows):
                     medians[engine] = paces[len(paces) // 2]
-        return _Look(time.monotonic(), newest, num_queued, first, last, at_work, by_account, medians)
+                    spreads[engine] = paces[len(paces) * 9 // 10] / max(medians[engine], 1e-9)
+        return _Look(time.monotonic(), newest, num_queued, first, last, at_work, by_account, medians, spreads)

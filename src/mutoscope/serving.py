@@ -70,7 +70,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     supervisor = Supervisor(store, launches)
     files = open_files(settings.files)
     housekeeper = Housekeeper(store, files, settings.scratch, settings.cache, settings.retention_days)
-    app = create_app(settings, ring=supervisor.ring)
+    app = create_app(settings, ring=supervisor.ring, is_ending=lambda: server.should_exit)
     deliverer = Deliverer(
         Deliveries(store.database),
         lambda task: body_of(app.state.server, task),

@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from mutoscope import __version__
 from mutoscope.admission import Admission
 from mutoscope.api import (
+    events,
     files,
     inspection,
     lists,
@@ -30,6 +31,7 @@ from mutoscope.api import (
     webhooks,
 )
 from mutoscope.api.busy import BusyRoutes
+from mutoscope.api.watching import Watcher
 from mutoscope.commits import GroupCommit
 from mutoscope.config import Settings
 from mutoscope.deliveries import Deliveries
@@ -61,16 +63,20 @@ class Server:
     estimates: Estimates
     limits: Limits
     inspector: Inspector
+    watcher: Watcher
     engines: tuple[str, ...]  # that tasks are accepted for
     ring: Callable[[], None]  # there may be work for a worker
     door: session.OneTimeToken
 
 
-def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -> FastAPI:
-    """The application. `ring` is called after tasks were accepted."""
+def create_app(
+    settings: Settings, *, ring: Callable[[], None] = lambda: None, is_ending: Callable[[], bool] = lambda: False
+) -> FastAPI:
+    """The application. `ring` is called after tasks were accepted; `is_ending` tells whether to hold no answer open."""
     store = open_store(settings)
     files_kept = open_files(settings.files)
     links = Links(read_secret(settings.home, "links"))
+    estimates = Estimates(store)
     server = Server(
         settings=settings,
         store=store,
@@ -82,9 +88,10 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         deliveries=Deliveries(store.database),
         prices=Prices(settings.prices, settings.discount_rate),
         commits=GroupCommit(store.database),
-        estimates=Estimates(store),
+        estimates=estimates,
         limits=limits_of(settings),
         inspector=Inspector(limits_of(settings), opener(links, files_kept)),
+        watcher=Watcher(store, estimates, is_ending),
         engines=engines_offered(settings),
         ring=ring,
         door=session.OneTimeToken(),
@@ -126,6 +133,7 @@ def create_app(settings: Settings, *, ring: Callable[[], None] = lambda: None) -
         inspection.router,
         lists.router,
         predictions.router,
+        events.router,
         predictions.busy,
         webhooks.router,
         submit.submits,

@@ -107,28 +107,31 @@ def show(request: Request, task: Task, *, embeds: bool = True) -> dict[str, Any]
 
 def shown_at(server: Any, task: Task, base: str, *, embeds: bool) -> dict[str, Any]:
     """The same, for whoever reaches us at `base`."""
-    expires = (task.finished_at or task.created_at) + server.settings.retention_days * 86_400
-
-    def link(key: str) -> str:
-        return base + str(server.links.sign(key, expires))
-
     outputs: list[str] = []
     if task.status is Status.SUCCEEDED and task.output:
         if task.base64_output and embeds:
             data = server.files.read(task.output)
             outputs = ["data:video/mp4;base64," + base64.b64encode(data).decode()] if data else []
         else:
-            outputs = [link(task.output)]
+            outputs = [link(server, task, base, task.output)]
     place, seconds = server.estimates.of(task)
     return wavespeed.prediction(
         task,
         base=base,
         outputs=outputs,
-        poster=link(task.poster) if task.poster else "",
-        images=[link(image[5:]) if image.startswith("file:") else image for image in task.request.images],
+        poster=link(server, task, base, task.poster) if task.poster else "",
+        images=[
+            link(server, task, base, image[5:]) if image.startswith("file:") else image for image in task.request.images
+        ],
         queue_position=place,
         eta_seconds=seconds,
     )
+
+
+def link(server: Any, task: Task, base: str, key: str) -> str:
+    """The signed URL of a task's file, for as long as it is kept."""
+    expires = (task.finished_at or task.created_at) + server.settings.retention_days * 86_400
+    return base + str(server.links.sign(key, expires))
 
 
 async def show_async(request: Request, task: Task) -> dict[str, Any]:

@@ -8,6 +8,7 @@ one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import math
 import re
@@ -34,7 +35,7 @@ from mutoscope.models import ANIMATIC, MAX_URL, MODELS, InputError, Model, Refer
 from mutoscope.references import FetchError, open_data_uri
 from mutoscope.tasks import RESOLUTIONS, Caller, Task, VideoRequest
 
-_BETWEEN_LOOKS_SECONDS = 0.2  # at a task whose request is held open
+_LISTENED_SECONDS = 1.0  # until it is seen whether who asked to be held is still there
 _SAME_SYNC_SECONDS = 60.0  # clients that give up on a held request send it again: that is no new task
 _MAX_PRIORITY = 100
 _IDEMPOTENCY_KEY = re.compile(r"[!-~ ]{1,255}")
@@ -263,15 +264,13 @@ def _webhook_in(query: str) -> str:
 async def _hold(request: Request, task: Task) -> dict[str, Any]:
     """Wait for the task to end; answer what has become of it, or that it goes on."""
     server = request.app.state.server
-    until = time.monotonic() + server.settings.sync_seconds
-    while not task.status.is_terminal and time.monotonic() < until:
-        if await request.is_disconnected():
-            break
-        await asyncio.sleep(_BETWEEN_LOOKS_SECONDS)
-        found = await read(server, server.store.get, task.key_id, task.id)
-        if found is None:  # deleted while we waited
+    with server.watcher.watch(task) as watched, contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(server.settings.sync_seconds):
+            while not await request.is_disconnected() and not watched.has_ended:
+                await watched.news_within(_LISTENED_SECONDS)
+        if watched.is_gone:  # deleted while we waited
             raise unknown_task()
-        task = found
+    task = watched.task
     shown = await show_async(request, task)
     return shown if task.status.is_terminal else wavespeed.sync_timed_out(shown, server.settings.sync_seconds)
 
