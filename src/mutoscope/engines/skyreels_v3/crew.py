@@ -31,7 +31,7 @@ from mutoscope.engines.skyreels_v3.checkpoint import Networks
 from mutoscope.engines.skyreels_v3.decoding import decode
 from mutoscope.engines.skyreels_v3.numerics import TextKeys, rotary_angles
 from mutoscope.engines.skyreels_v3.parallel import SharedNetwork, Shares
-from mutoscope.engines.skyreels_v3.relay import RelayVae
+from mutoscope.engines.skyreels_v3.relay import Relay
 from mutoscope.engines.skyreels_v3.sampling import predict
 
 _HOST = "127.0.0.1"
@@ -85,7 +85,7 @@ class Crew:
         self._texts: list[tuple[int, weakref.ref[Tensor]]] = []
         self._next_text = 0
         self._network: SharedNetwork | None = None
-        self._vae: RelayVae | None = None
+        self._relay: Relay | None = None
         self._store = _store(size, 0, is_master=True)
         context = multiprocessing.get_context("spawn")
         self._orders: list[Connection] = []
@@ -114,7 +114,7 @@ class Crew:
                     raise RankFailed(f"{self._name(rank)} did not start: {found}.")
             _init_group(self._store, 0, self.size, networks.device)
             self._network = SharedNetwork(networks.transformer, networks.numerics, Shares(0, self.size))
-            self._vae = RelayVae(networks.vae, 0, self.size)
+            self._relay = Relay(networks.vae, 0, self.size)
         except BaseException:
             self.end()
             raise
@@ -154,7 +154,7 @@ class Crew:
             ahead = min(self.size, frames)  # that may be in the relay at once
             for _ in range(ahead):
                 self._tell(_GO)
-            work = decode(self._vae, latents)
+            work = decode(vae, latents, self._relay)
             for arrived in range(1, frames + 1):
                 decoded = next(work)
                 if arrived + ahead <= frames:
@@ -277,7 +277,7 @@ def _follow(rank: int, size: int, port: int, build: Build, orders: Connection, r
 
 def _obey(networks: Networks, shares: Shares, orders: Connection) -> None:
     network = SharedNetwork(networks.transformer, networks.numerics, shares)
-    vae = RelayVae(networks.vae, shares.rank, shares.size)
+    relay = Relay(networks.vae, shares.rank, shares.size)
     head_dim, device = networks.transformer.config.attention_head_dim, networks.device
     texts: dict[int, list[TextKeys]] = {}
     while True:
@@ -301,12 +301,12 @@ def _obey(networks: Networks, shares: Shares, orders: Connection) -> None:
                 texts = {}
                 latents = _empty(blank, device)
                 _share([latents])
-                work = decode(vae, latents)
+                work = decode(networks.vae, latents, relay)
                 for _ in range(latents.shape[2]):
                     if orders.recv() == _STOP:
                         break
                     next(work)
-                vae.decoder.settle()
+                relay.settle()
                 del work, latents
 
 

@@ -1,7 +1,7 @@
 """What one clip needs of a GPU's memory, by what is kept there: the placements, and which of them fit.
 
-Weights follow from the parameter counts; activations were measured on the real classes, tensor by tensor, without a
-GPU (the tests measure them again). Knows no speed.
+Weights follow from the parameter counts; activations were measured on the real classes in fast mode, tensor by tensor,
+without a GPU (the tests measure them again). Knows no speed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mutoscope.engines.skyreels_v3.cost import TEXT_ENCODER, TRANSFORMER, VAE, Clip
+from mutoscope.engines.skyreels_v3.spec import TEXT_TOKENS
 
 Placement = Literal["resident", "text offloaded", "blocks offloaded", "int8 weights", "fp8 weights"]
 
@@ -24,8 +25,8 @@ WHAT: dict[Placement, str] = {
     "fp8 weights": "a byte a weight, coarser",
 }
 
-_ACTIVATION_BYTES = 22.5  # a token and channel, at the peak of a block: rotary embedding in float32 beside q, k, v
-_DECODE_BYTES = 19_540  # a pixel of a frame: the cache of earlier frames (9,458) and one latent frame's work, float32
+_ACTIVATION_BYTES = 12.4  # a token and channel in attention, where a block's peak is: q, k, v, out and two before them
+_DECODE_BYTES = 14_140  # a pixel of a frame: the cache of earlier frames (9,458) and one latent frame's work, float32
 _ENCODE_BYTES = 3_875  # a pixel of a reference
 _BLOCKS_AT_HAND = 2  # one at work, one on its way
 _RESERVE_BYTES = 1_200_000_000  # CUDA's context, libraries' workspaces; assumed
@@ -70,7 +71,7 @@ def footprint(clip: Clip, placement: Placement, gpus: int = 1) -> Footprint:
     weights = transformer + parts["VAE"]
     pixels = clip.width * clip.height
     work = max(
-        int(_ACTIVATION_BYTES * clip.tokens * TRANSFORMER.dim / gpus),
+        int(_ACTIVATION_BYTES * clip.tokens * TRANSFORMER.dim / gpus) + _text_keys(1 if clip.predictions == 1 else 2),
         _DECODE_BYTES * pixels,
         _ENCODE_BYTES * pixels,
     )
@@ -79,6 +80,11 @@ def footprint(clip: Clip, placement: Placement, gpus: int = 1) -> Footprint:
     else:  # it comes in before anything else is at work
         work = max(work, parts["text encoder"])
     return Footprint(placement, weights, work)
+
+
+def _text_keys(prompts: int) -> int:
+    """Each block's keys and values of the text, which are kept from step to step."""
+    return prompts * TRANSFORMER.layers * 2 * 2 * TEXT_TOKENS * TRANSFORMER.dim
 
 
 def _transformer(block_weight_bytes: int) -> int:

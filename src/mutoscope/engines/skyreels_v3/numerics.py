@@ -7,7 +7,7 @@ since they stay the same from step to step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,21 +42,24 @@ def strict_heads(tokens: Tensor, norm: nn.RMSNorm, heads: int, angles: Tensor | 
 
 
 def lean_heads(tokens: Tensor, norm: nn.RMSNorm, heads: int, angles: Tensor | None) -> Tensor:
-    """In float32 and in place, for two copies of the tokens and no more; rounded at the end, and once between where
-    the device has a kernel for the norm."""
-    dtype = tokens.dtype
-    if tokens.device.type == "cpu":
-        eps = norm.eps
-        assert eps is not None
-        tokens = tokens.float()
-        squares = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True).square_()
-        tokens.mul_(squares.div_(tokens.shape[-1]).add_(eps).rsqrt_()).mul_(norm.weight)
-    else:
-        tokens = norm(tokens)
-    if angles is not None:
-        tokens = tokens.float()
-        torch.view_as_complex(torch.unflatten(_split(tokens, heads), -1, (-1, 2))).mul_(angles)
-    return _laid_out(_split(tokens, heads), dtype)
+    """In float32 and in place, some rows at a time; rounded at the end, and once between where the device has a kernel
+    for the norm."""
+    out = _split(tokens, heads) if tokens.device.type != "cpu" else _empty_heads(tokens, heads)
+    for rows in _slices(tokens.shape[1], _rows_at_once(tokens)):
+        wide = tokens[:, rows]
+        if tokens.device.type == "cpu":
+            eps = norm.eps
+            assert eps is not None
+            wide = wide.float()
+            squares = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
+            wide.mul_(squares.div_(wide.shape[-1]).add_(eps).rsqrt_()).mul_(norm.weight)
+        else:
+            wide = norm(wide)
+        if angles is not None:
+            wide = wide.float()
+            torch.view_as_complex(torch.unflatten(_split(wide, heads), -1, (-1, 2))).mul_(angles[rows])
+        out[:, rows] = _split(wide, heads)
+    return out
 
 
 def fused_heads(tokens: Tensor, norm: nn.RMSNorm, heads: int, angles: Tensor | None) -> Tensor:
@@ -69,7 +72,7 @@ def fused_heads(tokens: Tensor, norm: nn.RMSNorm, heads: int, angles: Tensor | N
         even, odd = torch.unflatten(wide, -1, (-1, 2)).unbind(-1)
         cos, sin = angles.unbind(-1)
         wide = torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
-    return _laid_out(wide, tokens.dtype)
+    return _laid_out(wide.to(tokens.dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ class Attention:
             key, value = encoder_hidden_states
         query = self._numerics.heads(attn.to_q(hidden_states), attn.norm_q, attn.heads, rotary_emb)
         seen = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
+        del query, key, value
         out: Tensor = attn.to_out[0](seen.flatten(2, 3))
         return out
 
@@ -142,46 +146,81 @@ class Attention:
         return key, self._laid_out(_split(attn.to_v(text), attn.heads))
 
     def _laid_out(self, heads: Tensor) -> Tensor:
-        return _laid_out(heads, heads.dtype) if self._numerics.is_lean else heads
+        return _laid_out(heads) if self._numerics.is_lean else heads
 
 
 def _split(tokens: Tensor, heads: int) -> Tensor:
     return torch.unflatten(tokens, 2, (heads, -1))  # (1, tokens, heads, head_dim)
 
 
-def _laid_out(heads: Tensor, dtype: torch.dtype) -> Tensor:
+def _laid_out(heads: Tensor) -> Tensor:
     """(1, tokens, heads, head_dim) as it is read fastest: on a CPU, attention walks head by head."""
-    if heads.device.type != "cpu":
-        return heads.to(dtype)
-    return heads.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format).contiguous().transpose(1, 2)
+    return heads.transpose(1, 2).contiguous().transpose(1, 2) if heads.device.type == "cpu" else heads
+
+
+def _empty_heads(tokens: Tensor, heads: int) -> Tensor:
+    _, count, dim = tokens.shape
+    return tokens.new_empty((1, heads, count, dim // heads)).transpose(1, 2)
+
+
+def _rows_at_once(tokens: Tensor) -> int:
+    """As many as keep a device busy while what is computed of them, in float32 or four times as wide, stays small."""
+    return 1024 if tokens.device.type == "cpu" else 16_384
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
 
 
 class LeanBlock(nn.Module):
     """A diffusers WanTransformerBlock's layers, with fewer passes over the tokens and fewer float32 copies of them.
 
-    Norm and modulation are one operation, gate and residual another (a float32 copy is 2.6 GB for 5 s of 720p).
+    Norm and modulation are one operation, gate and residual another. Whatever sees one token at a time sees some of
+    them after another: for 5 s of 720p a float32 copy of all is 2.6 GB, and the inside of the feed-forward 3.5 GB.
     """
 
-    def __init__(self, block: Any) -> None:
+    def __init__(self, block: Any, is_compiled: bool) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = block.norm1, block.norm2, block.norm3
         self.attn1, self.attn2, self.ffn = block.attn1, block.attn2, block.ffn
         self.scale_shift_table = block.scale_shift_table
+        self._is_compiled = is_compiled  # then the compiler makes the passes few, and loops would stand in its way
 
     def forward(self, hidden: Tensor, keys: TextKeys, modulation: Tensor, angles: Tensor) -> Tensor:
-        """As WanTransformerBlock: `hidden` (1, tokens, dim), `modulation` (1, 6, dim)."""
+        """As WanTransformerBlock: `hidden` (1, tokens, dim), which is overwritten, `modulation` (1, 6, dim)."""
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.scale_shift_table + modulation.float())[0]  # (dim,)
-        seen = self.attn1(_normalised(hidden, self.norm1.eps, 1 + scale, shift), None, None, angles)
-        hidden = torch.addcmul(hidden, seen, gate).to(hidden.dtype)
-        seen = _normalised(hidden, self.norm2.eps, self.norm2.weight, self.norm2.bias)
-        hidden += self.attn2(seen, keys, None, None)
-        seen = self._fed(_normalised(hidden, self.norm3.eps, 1 + ffn_scale, ffn_shift))
-        return torch.addcmul(hidden, seen, ffn_gate).to(hidden.dtype)
+
+        def entered(rows: Tensor) -> Tensor:
+            return _normalised(rows, self.norm1.eps, 1 + scale, shift)
+
+        def crossed(rows: Tensor) -> Tensor:
+            return _normalised(rows, self.norm2.eps, self.norm2.weight, self.norm2.bias)
+
+        def fed(rows: Tensor) -> Tensor:
+            seen = self._fed(_normalised(rows, self.norm3.eps, 1 + ffn_scale, ffn_shift))
+            return torch.addcmul(rows, seen, ffn_gate).to(rows.dtype)
+
+        def gated(rows: Tensor, seen: Tensor) -> Tensor:
+            return torch.addcmul(rows, seen, gate).to(rows.dtype)
+
+        seen = self.attn1(self._by_rows(entered, None, hidden), None, None, angles)
+        hidden = self._by_rows(gated, hidden, hidden, seen)
+        del seen
+        hidden = self._by_rows(torch.add, hidden, hidden, self.attn2(self._by_rows(crossed, None, hidden), keys))
+        return self._by_rows(fed, hidden, hidden)
+
+    def _by_rows(self, function: Callable[..., Tensor], out: Tensor | None, *given: Tensor) -> Tensor:
+        """What a function of rows makes of (1, tokens, dim), some rows after others, in place of `out`."""
+        if self._is_compiled:
+            return function(*given)
+        out = torch.empty_like(given[0]) if out is None else out
+        for rows in _slices(out.shape[1], _rows_at_once(out)):
+            out[:, rows] = function(*(each[:, rows] for each in given))
+        return out
 
     def _fed(self, tokens: Tensor) -> Tensor:
         activation, _, back = self.ffn.net
-        inner = activation.proj(tokens)  # (1, tokens, ffn), the largest tensor of all
-        out: Tensor = back(torch.ops.aten.gelu_(inner, approximate=activation.approximate))
+        out: Tensor = back(torch.ops.aten.gelu_(activation.proj(tokens), approximate=activation.approximate))
         return out
 
 
@@ -192,7 +231,7 @@ def use(network: Any, numerics: Numerics) -> Attention:
         block.attn1.set_processor(attention)
         block.attn2.set_processor(attention)
         if numerics.is_lean:
-            network.blocks[number] = LeanBlock(block)
+            network.blocks[number] = LeanBlock(block, numerics is COMPILED)
         if numerics is COMPILED:
             # Block by block, so that a pass can be left between them; what is compiled for one serves them all.
             network.blocks[number].compile()
