@@ -40,6 +40,11 @@ class Settings(BaseSettings):
         (), description="Engines that tasks are accepted for, separated by commas; empty: those that can run here."
     )
 
+    ray_address: str = Field(
+        "auto",
+        description="Ray cluster of the workers that render on one: ray://host:10001; auto: the one they run in.",
+    )
+
     lease_seconds: float = Field(15, gt=0.2, description="A worker that is silent for this long has lost its task.")
     max_attempts: int = Field(3, ge=1, description="A task that ended its worker in error this often has failed.")
     max_losses: int = Field(50, ge=1, description="A task whose worker vanished (killed, power cut) this often failed.")

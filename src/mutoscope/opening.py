@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mutoscope.config import Settings, SettingsError
 from mutoscope.database import Database
-from mutoscope.engines import ENGINES
+from mutoscope.engines import ENGINES, ON_RAY
 from mutoscope.files import Links, LocalFiles, read_secret
 from mutoscope.keys import Keys
 from mutoscope.references import FetchError, Limits
@@ -65,8 +66,11 @@ def keys_of(settings: Settings, database: Database) -> Keys:
 def open_engine(name: str, settings: Settings) -> Engine:
     """The engine called `name`. Its libraries are imported here and not before.
 
-    Raises SettingsError when its weights can't be used, KeyError for another name.
+    "ray:" before the name opens it on a Ray cluster. Raises SettingsError when its weights can't be used or the cluster
+    can't be reached, KeyError for another name.
     """
+    if name.startswith(ON_RAY):
+        return _open_on_ray(name.removeprefix(ON_RAY), settings)
     if name == "animatic":
         from mutoscope.engines.animatic import Animatic
 
@@ -74,6 +78,24 @@ def open_engine(name: str, settings: Settings) -> Engine:
     if name == "skyreels-v3":
         return open_skyreels(settings)
     raise KeyError(name)
+
+
+def _open_on_ray(name: str, settings: Settings) -> Engine:
+    if name not in ENGINES:
+        raise KeyError(name)
+    if find_spec("ray") is None:
+        raise SettingsError("Ray is not installed: pip install 'mutoscope[ray]'.")
+    from mutoscope.engines.ray import ClusterError, OnRay
+
+    takes_gpus = name == "skyreels-v3" and not settings.skyreels_device.startswith("cpu")
+    try:
+        return OnRay(
+            partial(open_engine, name, settings),
+            address=settings.ray_address,
+            num_gpus=settings.skyreels_gpus if takes_gpus else 0,
+        )
+    except ClusterError as error:
+        raise SettingsError(f"MUTOSCOPE_RAY_ADDRESS is {settings.ray_address!r}: {error}") from error
 
 
 def open_skyreels(settings: Settings) -> SkyreelsV3:

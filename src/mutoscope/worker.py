@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from mutoscope.engines import Engine
+from mutoscope.engines import Engine, EngineLostError
 from mutoscope.files import Links, LocalFiles
 from mutoscope.film import Film, share_rendered
 from mutoscope.opening import opener
@@ -61,7 +61,8 @@ class Worker:
 
     def run(self, idle_seconds: float = 1.0) -> None:
         """Claim and render, one task after another, until `stopping` is set."""
-        loaded: dict[str, Engine] = {name: self.open_engine(name) for name in self.engine_names}
+        # By the engine's own name, which tasks carry: one on a Ray cluster is opened by another.
+        loaded: dict[str, Engine] = {engine.name: engine for engine in map(self.open_engine, self.engine_names)}
         self.scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
         log.info("worker is ready", worker=self.name, engines=list(loaded))
         while not self.stopping.is_set():
@@ -91,6 +92,9 @@ class Worker:
         except Stopped:
             self.store.give_back(task)
             noted.info("task given back: this worker is stopping")
+        except EngineLostError as error:
+            self.store.release(self.name, failed=False)  # as if it had been killed itself: a loss, not a failure
+            noted.warning("task given back: its engine is gone", error=str(error))
         except Exception:
             self.store.give_back(task, failed=True)
             raise

@@ -49,16 +49,17 @@ def serve(
 def worker(
     name: Annotated[str, typer.Option(help="A name that no other worker has; drawn when left out.")] = "",
     engine: Annotated[
-        list[str] | None, typer.Option(help="An engine to render with; may be given again. Else: all that run here.")
+        list[str] | None,
+        typer.Option(help="An engine, or ray:ENGINE on a Ray cluster; may be given again. Else: all that run here."),
     ] = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
     """Render tasks from the queue until Ctrl+C; run it on as many machines as share the database and the files."""
-    from mutoscope.engines import ENGINES
+    from mutoscope.engines import ENGINES, ON_RAY
     from mutoscope.serving import run_worker
 
     for asked in engine or ():
-        if asked not in ENGINES:
+        if asked.removeprefix(ON_RAY) not in ENGINES:
             raise CommandError(f"There is no engine {asked!r}. Engines: {', '.join(ENGINES)}.", 2)
     run_worker(load_settings(), name, engine or (), supervised=supervised)
 

@@ -71,6 +71,10 @@ class Preview:
 Event = Step | Frames | Preview
 
 
+class EngineLostError(Exception):
+    """Where the engine ran is gone (a node, a process), and not by the task's doing: it may be rendered elsewhere."""
+
+
 class Engine(Protocol):
     """The contract. `name` is what responses and metadata carry; `version` names weights and code for the receipt.
 
@@ -90,11 +94,14 @@ class Engine(Protocol):
         """Yield Steps, Previews if it can, and, in all, exactly `request.num_frames` frames of `request.size`.
 
         The same request and images give the same frames. `scope` names whose request it is: what an engine keeps of it
-        serves that scope alone, and without one it keeps nothing. Raises TaskError for what the caller can mend;
-        anything else is a fault of ours. Closing the generator ends the work and frees what it holds.
+        serves that scope alone, and without one it keeps nothing. Raises TaskError for what the caller can mend, and
+        EngineLostError; anything else is a fault of ours. Closing the generator ends the work and frees what it holds.
         """
         ...
 
 
 ENGINES = ("animatic", "skyreels-v3")
 """The engines there are. `opening.py` opens one; importing this page loads none."""
+
+ON_RAY = "ray:"
+"""Before an engine's name: the same engine, but on a node of a Ray cluster."""
