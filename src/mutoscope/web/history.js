@@ -12,7 +12,8 @@ import { isComparing, put, remove, setFavourite, show, takes } from "./studio/ta
 import { grouped, since, STATES } from "./words.js";
 
 const PAGE = 60;
-const LEAST_WIDTH = 208; // pixels of a card
+const LEAST_WIDTHS = { narrow: 148, wide: 208 }; // pixels of a card
+const EDGE = 4; // pixels around the shelf, for the rings of focus
 const GAP = 16;
 const WORDS = 68; // pixels below the picture
 const BEYOND = 2; // rows drawn above and below those in sight
@@ -21,7 +22,7 @@ const MOST_COMPARED = 4;
 const asked = signal({ search: "", status: "", model: "", favourite: false });
 const rows = signal({ total: null, items: new Map(), error: null });
 const chosen = signal(new Set());
-const sight = signal({ first: 0, count: 8, columns: 4, width: LEAST_WIDTH }); // in rows
+const sight = signal({ first: 0, count: 8, columns: 4, width: 208 }); // in rows
 
 const rowHeight = computed(() => (sight.value.width * 9) / 16 + WORDS);
 let pages = new Map(); // number → AbortController, of those that were asked for
@@ -47,7 +48,7 @@ async function load(number) {
   try {
     const found = await api.list({ page: number, page_size: PAGE, include_inputs: true, ...span, ...filters }, controller.signal);
     const items = new Map(rows.value.items);
-    found.items.forEach((take, index) => items.set((number - 1) * PAGE + index, take));
+    found.items.forEach(({ inputs: input, ...take }, index) => items.set((number - 1) * PAGE + index, { ...take, input }));
     rows.value = { total: found.total, items, error: null };
   } catch (error) {
     if (!controller.signal.aborted) rows.value = { ...rows.value, error };
@@ -125,8 +126,10 @@ function Shelf() {
   useEffect(() => {
     const measure = () => {
       const { clientWidth, clientHeight, scrollTop } = shelf.current;
-      const columns = Math.max(1, Math.floor((clientWidth + GAP) / (LEAST_WIDTH + GAP)) || 1);
-      const width = (clientWidth - GAP * (columns - 1)) / columns;
+      const room = clientWidth - 2 * EDGE;
+      const least = room < 480 ? LEAST_WIDTHS.narrow : LEAST_WIDTHS.wide;
+      const columns = Math.max(1, Math.floor((room + GAP) / (least + GAP)));
+      const width = (room - GAP * (columns - 1)) / columns;
       const height = (width * 9) / 16 + WORDS;
       const next = { first: Math.floor(scrollTop / height), count: Math.ceil(clientHeight / height) + 1, columns, width };
       if (Object.keys(next).some((name) => next[name] !== sight.value[name])) sight.value = next;
@@ -161,9 +164,9 @@ function Shelf() {
 
 function Card({ take }) {
   const { id, poster, status, created_at: created, favourite } = take;
-  const prompt = take.input?.prompt ?? take.inputs?.prompt ?? "";
+  const { prompt } = take.input;
   const open = () => {
-    put({ ...take, input: take.input ?? take.inputs });
+    put(take);
     isComparing.value = false;
     show([id]);
     go("");

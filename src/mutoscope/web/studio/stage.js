@@ -132,9 +132,10 @@ function Take({ take }) {
 }
 
 function Grid({ takes }) {
+  const isOnePrompt = takes.every(({ input }) => input?.prompt === takes[0].input?.prompt);
   const items = takes
     .filter(({ status, outputs }) => status === "completed" && outputs.length)
-    .map((take) => ({ id: take.id, src: take.outputs[0], poster: take.poster, label: `seed ${take.seed}` }));
+    .map((take) => ({ id: take.id, src: take.outputs[0], poster: take.poster, label: isOnePrompt ? `Seed ${take.seed}` : take.input?.prompt ?? take.id }));
   useEffect(() => {
     if (items.length < takes.length) notify("Only finished videos can be compared.");
   }, [items.length]);
