@@ -60,21 +60,21 @@ def test_ten_thousand_takes_scroll_like_ten(full: Installation, visit: Callable[
     expect(shelf.get_by_role("button", name="Waiting: the one that waits")).to_be_visible()
     assert shelf.get_by_role("listitem").count() < 80, "only what is in sight is drawn"
 
-    slowest = page.evaluate(
+    usual = page.evaluate(
         """async () => {
           const shelf = document.querySelector(".shelf");
-          let slowest = 0;
+          const times = [];
           for (let step = 1; step <= 60; step += 1) {
             const begun = performance.now();
             shelf.scrollTop = (shelf.scrollHeight * step) / 60;
             await new Promise(requestAnimationFrame);
             await new Promise(requestAnimationFrame);
-            slowest = Math.max(slowest, performance.now() - begun);
+            times.push(performance.now() - begun);
           }
-          return slowest;
+          return times.sort((one, other) => one - other)[30];
         }"""
     )
-    assert slowest < 500, f"a step of scrolling took {slowest} ms"
+    assert usual < 400, f"a step of scrolling takes {usual} ms"
     expect(shelf.get_by_role("button", name=f"Canceled: take {_MANY - 1}")).to_be_visible()
     assert shelf.get_by_role("listitem").count() < 80
 

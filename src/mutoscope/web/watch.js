@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { pause } from "./connection.js";
 
 const GOING_ON = new Set(["created", "processing"]);
+const SILENCE = 40_000; // milliseconds: the server says every 15 s that it is still there
 const MOST_STREAMS = 2; // a browser opens six connections to a host, and pictures and videos need some of them
 
 let streams = 0;
@@ -52,7 +53,7 @@ async function* eventsOf(answer, signal) {
   signal?.addEventListener("abort", stop);
   try {
     for (let text = ""; ; ) {
-      const { done, value } = await reader.read();
+      const { done, value } = await orSilence(reader.read());
       if (done) return;
       const blocks = (text + value).replaceAll("\r\n", "\n").split("\n\n");
       text = blocks.pop();
@@ -67,6 +68,13 @@ async function* eventsOf(answer, signal) {
     signal?.removeEventListener("abort", stop);
     stop();
   }
+}
+
+/** What was read, unless nothing comes for so long that the connection must be dead. */
+function orSilence(reading) {
+  let timer;
+  const silence = new Promise((_, reject) => (timer = setTimeout(() => reject(new api.Unreachable()), SILENCE)));
+  return Promise.race([reading, silence]).finally(() => clearTimeout(timer));
 }
 
 function eventOf(block) {

@@ -60,6 +60,7 @@ export async function follow(id) {
     for await (const found of watch(id)) {
       put(found);
       if (onStage.value.includes(id)) say(STATES[found.status] ?? found.status);
+      if (found.status === "deleted") lose(id); // from elsewhere
     }
   } catch (error) {
     if (error.status === 404) lose(id);
