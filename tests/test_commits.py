@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
 
 from mutoscope.commits import GroupCommit
 from mutoscope.keys import Keys
-from mutoscope.schema import open_database
+from mutoscope.schema import open_database, tasks
 from mutoscope.store import Store
 from mutoscope.tasks import Caller, VideoRequest
 from tests.rows import make_caller
@@ -25,13 +25,8 @@ REQUEST = VideoRequest("a cat", ("https://example.com/a.png",))
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "mutoscope.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    store = Store(open_database(f"sqlite:///{path}"))
+def store(database_url: str) -> Iterator[Store]:
+    store = Store(open_database(database_url))
     make_caller(store.database)
     yield store
     store.database.close()
@@ -52,33 +47,35 @@ def add(store: Store, task_id: str = "") -> Any:
     )
 
 
-def ids_in(path: Path) -> set[str]:
+def ids_in(url: str) -> set[str]:
     """What another process would see."""
-    with closing(sqlite3.connect(path)) as database:
-        return {task_id for (task_id,) in database.execute("SELECT id FROM tasks")}
+    with open_database(url) as other, other.connect() as connection:
+        return set(connection.execute(select(tasks.c.id)).scalars())
 
 
-def test_it_is_committed_when_it_answers(store: Store, commits: GroupCommit, path: Path) -> None:
+def test_it_is_committed_when_it_answers(store: Store, commits: GroupCommit, database_url: str) -> None:
     async def run() -> None:
         for _ in range(5):
             task = await commits.run(add(store))
-            assert task.id in ids_in(path)
+            assert task.id in ids_in(database_url)
             assert store.find(task.id) == task
 
     asyncio.run(run())
 
 
-def test_many_at_once_each_get_their_own_answer(store: Store, commits: GroupCommit, path: Path) -> None:
+def test_many_at_once_each_get_their_own_answer(store: Store, commits: GroupCommit, database_url: str) -> None:
     async def run() -> list[Any]:
         return await asyncio.gather(*(commits.run(add(store, f"{number:032x}")) for number in range(1000)))
 
     found = asyncio.run(run())
     assert [task.id for task in found] == [f"{number:032x}" for number in range(1000)]
     assert [task.seq for task in found] == sorted({task.seq for task in found})
-    assert len(ids_in(path)) == 1000
+    assert len(ids_in(database_url)) == 1000
 
 
-def test_one_that_fails_leaves_no_trace_and_harms_no_other(store: Store, commits: GroupCommit, path: Path) -> None:
+def test_one_that_fails_leaves_no_trace_and_harms_no_other(
+    store: Store, commits: GroupCommit, database_url: str
+) -> None:
     def fail(connection: Connection) -> None:
         add(store, "f" * 32)(connection)
         raise LookupError("mine")
@@ -96,10 +93,10 @@ def test_one_that_fails_leaves_no_trace_and_harms_no_other(store: Store, commits
         else:
             assert answer.id == f"{number:032x}"
     assert isinstance(answers[50], Exception)
-    assert ids_in(path) == {f"{number:032x}" for number in range(50) if number % 7 != 3}
+    assert ids_in(database_url) == {f"{number:032x}" for number in range(50) if number % 7 != 3}
 
 
-def test_a_caller_who_goes_away_disturbs_nobody(store: Store, commits: GroupCommit, path: Path) -> None:
+def test_a_caller_who_goes_away_disturbs_nobody(store: Store, commits: GroupCommit, database_url: str) -> None:
     async def run() -> None:
         gone = asyncio.create_task(commits.run(add(store, "a" * 32)))
         await asyncio.sleep(0)
@@ -107,10 +104,10 @@ def test_a_caller_who_goes_away_disturbs_nobody(store: Store, commits: GroupComm
         await commits.run(add(store, "b" * 32))
 
     asyncio.run(run())
-    assert ids_in(path) == {"a" * 32, "b" * 32}
+    assert ids_in(database_url) == {"a" * 32, "b" * 32}
 
 
-def test_closing_commits_what_waits(store: Store, path: Path) -> None:
+def test_closing_commits_what_waits(store: Store, database_url: str) -> None:
     commits = GroupCommit(store.database)
 
     async def run() -> list[Any]:
@@ -119,11 +116,12 @@ def test_closing_commits_what_waits(store: Store, path: Path) -> None:
         await asyncio.to_thread(commits.close)
         return await asyncio.gather(*waiting)
 
-    assert {task.id for task in asyncio.run(run())} == ids_in(path)
-    assert len(ids_in(path)) == 100
+    assert {task.id for task in asyncio.run(run())} == ids_in(database_url)
+    assert len(ids_in(database_url)) == 100
 
 
-def test_a_database_that_is_locked_for_good_is_told_to_the_caller(path: Path) -> None:
+def test_a_database_that_is_locked_for_good_is_told_to_the_caller(tmp_path: Path) -> None:
+    path = tmp_path / "mutoscope.db"
     store = Store(open_database(f"sqlite:///{path}?timeout=0"))
     with store.database.connect() as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout=50")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,8 @@ DAY = 86_400
 
 
 class House:
-    def __init__(self, home: Path) -> None:
-        settings = load_settings(home=home)
+    def __init__(self, home: Path, database_url: str) -> None:
+        settings = load_settings(home=home, database_url=database_url)
         self.store: Store = open_store(settings)
         self.files: LocalFiles = open_files(settings.files)
         self.scratch = settings.scratch
@@ -60,8 +61,10 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def house(tmp_path: Path, database_url: str) -> Iterator[House]:
+    house = House(tmp_path, database_url)
+    yield house
+    house.store.database.close()
 
 
 def test_an_old_video_goes_with_its_row_and_a_young_one_stays(house: House) -> None:

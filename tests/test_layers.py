@@ -20,7 +20,7 @@ LAYERS = [
     {"client", "serving", "doctor", "planning", "weights"},
     {"api", "worker", "supervisor", "gpus"},
     {"opening", "film"},
-    {"commits", "estimates", "history", "housekeeping", "inspection", "webhooks"},
+    {"bell", "commits", "estimates", "history", "housekeeping", "inspection", "webhooks"},
     {"admission", "deliveries"},
     {"store", "uploads", "files", "keys", "references", "video"},
     {"engines", "ledger", "turns"},

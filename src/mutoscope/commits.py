@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from mutoscope.database import Database
+from mutoscope.database import UNREACHABLE, Database
 
 _MOST_AT_ONCE = 256
 
@@ -23,6 +23,7 @@ _MOST_AT_ONCE = 256
 @dataclass(slots=True)
 class _Write:
     body: Callable[[Connection], Any]
+    order: str
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[Any]
 
@@ -40,10 +41,14 @@ class GroupCommit:
         self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
         self._thread.start()
 
-    async def run(self, body: Callable[[Connection], Any]) -> Any:
-        """What `body` returns, once it is committed; or what it raised."""
+    async def run(self, body: Callable[[Connection], Any], order: str = "") -> Any:
+        """What `body` returns, once it is committed; or what it raised.
+
+        `order`: bodies that lock rows name them here, and run in that order, as those of other processes do: so that no
+        two processes wait for each other.
+        """
         loop = asyncio.get_running_loop()
-        write = _Write(body, loop, loop.create_future())
+        write = _Write(body, order, loop, loop.create_future())
         self._waiting.put(write)
         return await write.done
 
@@ -61,17 +66,22 @@ class GroupCommit:
                     ending = True
                     break
                 batch.append(another)
+            batch.sort(key=lambda write: write.order)
             self._commit(batch)
             if ending:
                 return
 
-    def _commit(self, batch: list[_Write]) -> None:
+    def _commit(self, batch: list[_Write], *, is_second: bool = False) -> None:
         try:
             with self._database.write() as connection:
                 outcomes: list[_Outcome] = [(write, write.body(connection), None) for write in batch]
         except Exception as error:
-            if len(batch) == 1:
-                outcomes = [(batch[0], None, error)]
+            is_unreachable = isinstance(error, UNREACHABLE)
+            if is_unreachable and not is_second:  # a connection that broke may be well as a new one
+                self._commit(batch, is_second=True)
+                return
+            if len(batch) == 1 or is_unreachable:
+                outcomes = [(write, None, error) for write in batch]
             else:  # somebody's write failed, and with it the whole: find out whose, by committing each alone
                 for write in batch:
                     self._commit([write])

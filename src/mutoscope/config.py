@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "", description="SQLAlchemy URL of the database; empty: a SQLite file in the home folder."
     )
+    database_connections: int = Field(
+        16, ge=2, description="The most connections that one process has to a PostgreSQL server."
+    )
     files_url: str = Field("", description="Where files are kept, as a file:// URL; empty: `files` in the home folder.")
     public_url: str = Field("", description="Base of the URLs in answers; empty: the base of each request's own URL.")
     sandbox: bool = Field(False, description="Render every model with the animatic, for development without weights.")

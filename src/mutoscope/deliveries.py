@@ -6,7 +6,6 @@ of it; if they never do, it is due again. So any number of processes may deliver
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -59,9 +58,9 @@ class Listed:
 class Deliveries:
     """The deliveries of one database. Safe to share between threads."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] | None = None) -> None:
         self._database = database
-        self._clock = clock
+        self._clock = clock or database.now
 
     def claim(
         self,
@@ -89,10 +88,13 @@ class Deliveries:
             ids = [row.id for row in connection.execute(waiting) if has_room(row.receiver, row.key_id)]
         if not ids:
             return []
+        # What another process is claiming right now is its own.
+        unclaimed = select(deliveries.c.id).where(deliveries.c.id.in_(ids), *is_due).correlate(None)
+        unclaimed = unclaimed.with_for_update(skip_locked=True)
         with self._database.write() as connection:
             claimed = connection.execute(
                 update(deliveries)
-                .where(deliveries.c.id.in_(ids), *is_due)
+                .where(deliveries.c.id.in_(unclaimed))
                 .values(attempts=deliveries.c.attempts + 1, due_at=now + lease_seconds)
                 .returning(deliveries)
             )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 
+from mutoscope.database import UNREACHABLE
 from mutoscope.engines import ENGINES
 from mutoscope.schema import tasks
 from mutoscope.store import Store
@@ -84,7 +85,7 @@ class Estimates:
         look = self._fresh()
         pace = look.seconds.get(task.engine, _FIRST_GUESS_SECONDS)
         if task.status is Status.RUNNING:
-            elapsed = max(0.0, time.time() - (task.started_at or task.created_at))
+            elapsed = max(0.0, self._store.database.now() - (task.started_at or task.created_at))
             if task.progress > 0.1:
                 return 0, round(elapsed / task.progress * (1 - task.progress), 1)
             return 0, round(max(0.0, pace * task.request.duration - elapsed), 1)
@@ -104,11 +105,19 @@ class Estimates:
     def _fresh(self) -> _Look:
         # Whoever finds the look stale takes the next one; the others go on with the one there is.
         if time.monotonic() - self._look.at > _REFRESH_SECONDS and self._looking.acquire(blocking=False):
-            try:
-                self._look = self._take()
-            finally:
-                self._looking.release()
+            if self._store.database.is_local:
+                self._renew()
+            else:  # the one who asks may be the event loop, which must not wait for a server
+                threading.Thread(target=self._renew, name="estimates", daemon=True).start()
         return self._look
+
+    def _renew(self) -> None:
+        try:
+            self._look = self._take()
+        except UNREACHABLE:  # what was seen last is better than nothing
+            self._look.at = time.monotonic()
+        finally:
+            self._looking.release()
 
     def _take(self) -> _Look:
         waiting = tasks.c.status == Status.QUEUED.value

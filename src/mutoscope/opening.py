@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def open_store(settings: Settings) -> Store:
     """The store that these settings name, its database brought up to date."""
     return Store(
-        open_database(settings.database),
+        open_database(settings.database, connections=settings.database_connections),
         lease_seconds=settings.lease_seconds,
         max_attempts=settings.max_attempts,
         max_losses=settings.max_losses,

@@ -14,12 +14,15 @@ from types import FrameType
 import structlog
 import uvicorn
 
+from mutoscope.bell import Listener, Ringer
 from mutoscope.config import Settings, SettingsError
+from mutoscope.database import insist
 from mutoscope.deliveries import Deliveries
 from mutoscope.files import Links, open_files, read_secret
 from mutoscope.gpus import VARIABLE, divide, visible_gpus
 from mutoscope.housekeeping import Housekeeper
 from mutoscope.opening import engines_offered, keys_of, limits_of, open_engine, open_store
+from mutoscope.store import Store
 from mutoscope.supervisor import Launch, Supervisor, worker_command
 from mutoscope.webhooks import Deliverer
 from mutoscope.worker import Worker
@@ -30,6 +33,8 @@ log = structlog.get_logger()
 # The thread that commits gives up the interpreter at every statement; with the default of 5 ms it would wait that long
 # for the event loop to hand it back, each time.
 _SWITCH_SECONDS = 0.0005
+
+_PATIENCE_SECONDS = 30.0
 
 
 def set_up_logging() -> None:
@@ -66,11 +71,17 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     launches = launches_of(
         settings, num_workers, visible_gpus() if num_workers is None and _has_model(settings) else []
     )
-    store = open_store(settings)
+    store = _open_patiently(settings)
+    ringer = Ringer(store.database)
     supervisor = Supervisor(store, launches)
     files = open_files(settings.files)
     housekeeper = Housekeeper(store, files, settings.scratch, settings.cache, settings.retention_days)
-    app = create_app(settings, ring=supervisor.ring, is_ending=lambda: server.should_exit)
+
+    def ring() -> None:
+        supervisor.ring()
+        ringer.ring()
+
+    app = create_app(settings, ring=ring, is_ending=lambda: server.should_exit)
     deliverer = Deliverer(
         Deliveries(store.database),
         lambda task: body_of(app.state.server, task),
@@ -81,6 +92,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False)
     )
     supervisor.start()
+    ringer.start()
     housekeeper.start()
     deliverer.start()
     address = settings.public_url or (f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
@@ -97,6 +109,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
         server.run(sockets=[listening])
     finally:
         supervisor.stop()
+        ringer.stop()
         housekeeper.stop()
         deliverer.stop()
         store.database.close()
@@ -137,7 +150,7 @@ def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), 
     """Work until told to stop: SIGTERM or SIGINT, or (supervised) the end of standard input."""
     set_up_logging()
     worker = Worker(
-        store=open_store(settings),
+        store=_open_patiently(settings),
         files=open_files(settings.files),
         links=Links(read_secret(settings.home, "links")),
         limits=limits_of(settings),
@@ -158,6 +171,8 @@ def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), 
     signal.signal(signal.SIGINT, stop)
     if supervised:
         threading.Thread(target=_listen, args=(worker,), name="lifeline", daemon=True).start()
+    listener = Listener(worker.store.database, worker.bell.set)
+    listener.start()
     try:
         worker.run()
     except SettingsError:
@@ -166,7 +181,13 @@ def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), 
         log.exception("unexpected error: the task was given back, and this worker ends")
         sys.exit(70)
     finally:
+        listener.stop()
         worker.store.database.close()
+
+
+def _open_patiently(settings: Settings) -> Store:
+    """The store; a database server that starts at the same time as we do is waited for."""
+    return insist(lambda: open_store(settings), threading.Event().wait, seconds=_PATIENCE_SECONDS)
 
 
 def _listen(worker: Worker) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from mutoscope.database import UNREACHABLE
 from mutoscope.store import Store
 
 log = structlog.get_logger()
@@ -70,7 +71,10 @@ class Supervisor:
                 log.warning("worker does not end: killing it", pid=slot.process.pid)
                 slot.process.kill()
                 slot.process.wait()
-            self._bury(slot)
+            try:
+                self._bury(slot)
+            except UNREACHABLE:  # its lease will run out
+                log.warning("what a worker held could not be given back: the database can't be reached")
 
     def _watch(self) -> None:
         pause = 0.0

@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
+from mutoscope.database import UNREACHABLE, insist
 from mutoscope.engines import Engine, EngineLostError
 from mutoscope.files import Links, LocalFiles
 from mutoscope.film import Film, share_rendered
@@ -26,6 +28,8 @@ from mutoscope.store import Hold, Store
 from mutoscope.tasks import Task, TaskError
 
 log = structlog.get_logger()
+
+Result = TypeVar("Result")
 
 _BETWEEN_WRITES_SECONDS = 0.25  # progress that moves faster than this is not worth a durable write
 
@@ -67,11 +71,20 @@ class Worker:
         log.info("worker is ready", worker=self.name, engines=list(loaded))
         while not self.stopping.is_set():
             self.bell.clear()
-            task = self.store.claim(self.name, list(loaded))
-            if task is None:
-                self.bell.wait(idle_seconds)
-            else:
-                self.run_once(task, loaded[task.engine])
+            try:
+                task = self._insist(lambda: self.store.claim(self.name, list(loaded)))
+                if task is None:
+                    self.bell.wait(idle_seconds)
+                else:
+                    self.run_once(task, loaded[task.engine])
+            except UNREACHABLE:
+                if not self.stopping.is_set():
+                    raise
+                log.warning("the database can't be reached: a task that is held is free when its lease has run out")
+
+    def _insist(self, write: Callable[[], Result]) -> Result:
+        # A database that is restarted, or away for a while, costs no task and no work that is done.
+        return insist(write, self.stopping.wait)
 
     def run_once(self, task: Task, engine: Engine) -> None:
         """Render one claimed task to its end, whatever that is. Raises only what ends this worker."""
@@ -82,21 +95,24 @@ class Worker:
             with lease:
                 self._render(task, engine, lease)
         except TaskError as error:
-            self.store.fail(task, str(error), error.code)
+            message, code = str(error), error.code
+            self._insist(lambda: self.store.fail(task, message, code))
             noted.info("task failed", code=error.code, error=str(error))
         except Canceled:
-            self.store.end_canceled(task, share_rendered(lease.progress))
+            self._insist(lambda: self.store.end_canceled(task, share_rendered(lease.progress)))
             noted.info("task canceled")
         except LeaseLost:
             noted.warning("lease lost: nothing was written")
         except Stopped:
-            self.store.give_back(task)
+            self._insist(lambda: self.store.give_back(task))
             noted.info("task given back: this worker is stopping")
         except EngineLostError as error:
-            self.store.release(self.name, failed=False)  # as if it had been killed itself: a loss, not a failure
+            self._insist(
+                lambda: self.store.release(self.name, failed=False)
+            )  # as if it had been killed itself: a loss, not a failure
             noted.warning("task given back: its engine is gone", error=str(error))
         except Exception:
-            self.store.give_back(task, failed=True)
+            self._insist(lambda: self.store.give_back(task, failed=True))
             raise
         finally:
             for left in self.scratch.glob(f"{task.id}-{task.attempt}.*"):
@@ -119,7 +135,7 @@ class Worker:
         self.files.put(picture, poster)
         self.files.put(output, video)
         timings = {**film.timings, "storing": round((time.monotonic() - shot_at) * 1000)}
-        hold = self.store.succeed(task, output, picture, timings, receipt)
+        hold = self._insist(lambda: self.store.succeed(task, output, picture, timings, receipt))
         if hold is not Hold.KEPT:
             self.files.delete(output)
             self.files.delete(picture)
@@ -159,7 +175,10 @@ class Lease:
         self.progress = progress
         if is_step or now - self._written_at >= _BETWEEN_WRITES_SECONDS:
             self._written_at = now
-            self._hold = self._store.advance(self._task, stage, progress)
+            try:
+                self._hold = self._store.advance(self._task, stage, progress)
+            except UNREACHABLE:  # the work goes on; whether it is still ours is learnt when the database is back
+                log.warning("progress could not be written", task=self._task.id)
         if self._hold is Hold.LOST:
             raise LeaseLost
         if self._hold is Hold.CANCEL:

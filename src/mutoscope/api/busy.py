@@ -13,9 +13,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mutoscope.api import wavespeed
-from mutoscope.api.callers import ApiError
+from mutoscope.api.callers import ApiError, unreachable
 from mutoscope.api.predictions import result
 from mutoscope.api.submit import submit
+from mutoscope.database import UNREACHABLE
 from mutoscope.models import MODELS
 
 
@@ -36,6 +37,8 @@ class BusyRoutes:
             response = await function(request)
         except ApiError as error:
             response = wavespeed.refusal(error)
+        except UNREACHABLE as error:
+            response = wavespeed.refusal(unreachable(error))
         except ClientDisconnect:  # nobody is left to be told
             return
         await response(scope, receive, send)

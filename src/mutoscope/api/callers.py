@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import structlog
 from fastapi import Depends
 from fastapi.security import HTTPBearer
 from starlette.requests import Request
 
 from mutoscope.tasks import Caller, Scope
+
+log = structlog.get_logger()
 
 bearer = HTTPBearer(auto_error=False, description="An API key; `mutoscope keys create NAME` makes one.")
 """For the documentation: it refuses nothing, `caller` does."""
@@ -46,6 +49,13 @@ def unknown_key() -> ApiError:
     """The error for a key that was never made here, or was revoked."""
     message = "Invalid authentication: this API key is not known here, has expired, or was revoked."
     return ApiError(401, message, "invalid_api_key", _CHALLENGE)
+
+
+def unreachable(error: Exception) -> ApiError:
+    """The error for a database that can't be reached, or is too busy."""
+    log.warning("the database can't be used", error=str(error).splitlines()[0])
+    message = "The database can't be reached right now: try again in a few seconds."
+    return ApiError(503, message, "database_unavailable", {"Retry-After": "2"})
 
 
 def caller(request: Request, _: Annotated[object, Depends(bearer)]) -> Caller:

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import math
 import re
-import time
 import uuid
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from fastapi import APIRouter, Depends
 from pydantic import Field
+from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -87,14 +87,23 @@ async def accept(request: Request, caller: Caller, model: Model, asked: VideoReq
         cost=estimates.seconds(engine, asked.duration),
         base64_output=wishes.base64_output,
         priority=wishes.priority,
-        deadline_at=time.time() + queue_seconds if queue_seconds else None,
+        deadline_at=server.store.database.now() + queue_seconds if queue_seconds else None,
         webhook_url=wishes.webhook_url,
         base_url=base_url(request) if wishes.webhook_url else "",
         name=wishes.name,
         body_digest=digest,
         window_seconds=wishes.window_seconds,
     )
-    outcome = await server.commits.run(lambda connection: server.admission.admit(submission, connection))
+    try:
+        outcome = await server.commits.run(
+            lambda connection: server.admission.admit(submission, connection), order=caller.account_id
+        )
+    except IntegrityError:
+        # Where the connection broke as it was committed, it was tried again, and found there.
+        task = await read(server, server.store.get, caller.key_id, submission.task_id)
+        if task is None:
+            raise
+        outcome = Admitted(task, is_new=True)
     if not isinstance(outcome, Admitted):
         raise refused(outcome)
     if outcome.is_new:

@@ -15,11 +15,13 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from mutoscope.api.callers import ApiError
+from mutoscope.api.callers import ApiError, unreachable
+from mutoscope.database import UNREACHABLE
 from mutoscope.models import MODELS, shown
 from mutoscope.tasks import Status, Task
 
@@ -153,6 +155,13 @@ def speak(app: FastAPI) -> None:
     def on_hang_up(_: Request, error: Exception) -> Response:
         return Response(status_code=499)  # nobody is left to be told
 
+    def on_unreachable(_: Request, error: Exception) -> Response:
+        return refusal(unreachable(error))
+
+    def on_unstorable(_: Request, error: Exception) -> Response:
+        message = "The request holds what can't be kept: a NUL character, or a number that is too large."
+        return refusal(ApiError(400, message, "invalid_request"))
+
     def on_fault(_: Request, error: Exception) -> Response:
         return refusal(ApiError(500, "The server failed to handle this request; it is logged.", "internal_error"))
 
@@ -161,6 +170,8 @@ def speak(app: FastAPI) -> None:
         HTTPException: on_framework_refusal,
         RequestValidationError: on_invalid,
         ClientDisconnect: on_hang_up,
+        DataError: on_unstorable,
+        **dict.fromkeys(UNREACHABLE, on_unreachable),
         Exception: on_fault,
     }
     for kind, handler in handlers.items():
