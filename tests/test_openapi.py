@@ -157,7 +157,12 @@ def test_any_json_body_is_accepted_or_refused_rightly(idle: Installation, body: 
 
 
 @settings(max_examples=100)
-@given(st.binary(max_size=60), st.sampled_from([f"/api/v3/{ANIMATIC}", "/api/v3/media/uploads", "/api/v3/model/price"]))
+@given(
+    st.binary(max_size=60),
+    st.sampled_from(
+        [f"/api/v3/{ANIMATIC}", "/api/v3/references/inspect", "/api/v3/media/uploads", "/api/v3/model/price"]
+    ),
+)
 def test_any_bytes_are_refused(idle: Installation, content: bytes, path: str) -> None:
     answer = idle.http.post(path, content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 404)

@@ -166,6 +166,8 @@ def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         worker.stopping.set()
         worker.bell.set()
+        if not worker.is_ready:  # opening an engine may take long: for a place on a cluster, for as long as it likes
+            sys.exit(0)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

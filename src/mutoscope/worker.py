@@ -62,12 +62,14 @@ class Worker:
     name: str = field(default_factory=lambda: f"{os.uname().nodename[:32]}-{os.getpid()}-{secrets.token_hex(4)}")
     stopping: threading.Event = field(default_factory=threading.Event)
     bell: threading.Event = field(default_factory=threading.Event)  # rung when there may be work; the row is the truth
+    is_ready: bool = False  # its engines are open; until then, it holds no task
 
     def run(self, idle_seconds: float = 1.0) -> None:
         """Claim and render, one task after another, until `stopping` is set."""
         # By the engine's own name, which tasks carry: one on a Ray cluster is opened by another.
         loaded: dict[str, Engine] = {engine.name: engine for engine in map(self.open_engine, self.engine_names)}
         self.scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.is_ready = True
         log.info("worker is ready", worker=self.name, engines=list(loaded))
         while not self.stopping.is_set():
             self.bell.clear()

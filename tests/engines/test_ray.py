@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,12 @@ class Nodes:
         head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "ray_client_server_port": CLIENT_PORT}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes: list[Any] = []
-        self.add()
-        self.add()
+        self.add(num_gpus=1)  # as it says: nobody looks whether there is one
+        self.add(num_gpus=1)
         self.address: str = self.cluster.address
 
-    def add(self) -> None:
-        self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES))
+    def add(self, **has: int) -> None:
+        self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES, **has))
 
     def kill_with(self, pid: int) -> None:
         """Kill the node that the process runs on, as a power cut would."""
@@ -109,7 +110,7 @@ class Chalk:
         self._notes = notes
 
     def receipt(self) -> dict[str, Any]:
-        return {"pid": os.getpid()}
+        return {"pid": os.getpid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}
 
     def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Event]:
         yield Step(f"chalk for {scope}", 0.0)
@@ -207,6 +208,21 @@ def test_a_place_is_given_back(chalk: Any) -> None:
     until(lambda: not actors())
 
 
+def test_gpus_that_render_together_are_of_one_node(nodes: Nodes, notes: Path) -> None:
+    from mutoscope.engines.ray import OnRay
+
+    with ThreadPoolExecutor() as pool:
+        opening = pool.submit(OnRay, lambda: Chalk(notes), address=nodes.address, num_gpus=2)
+        time.sleep(1.5)
+        assert not opening.done()  # there are two GPUs, of two nodes
+        nodes.add(num_gpus=2)
+        engine = opening.result(60)
+    assert engine.receipt()["gpus"] == "0,1"
+    engine.close()
+    until(lambda: not actors())
+    nodes.cluster.remove_node(nodes.nodes.pop())
+
+
 # SkyReels-V3
 
 
@@ -254,12 +270,12 @@ def test_skyreels_is_rendered_elsewhere_when_its_node_dies(nodes: Nodes, tmp_pat
 
 
 @pytest.fixture
-def worker(nodes: Nodes) -> Iterator[Callable[[Installation, str], subprocess.Popen[bytes]]]:
-    """Starts workers that render animatics on the cluster, reached by an address."""
+def worker(nodes: Nodes) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts workers that render on the cluster, reached by an address."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(installation: Installation, address: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "mutoscope", "worker", "--engine", "ray:animatic"]
+    def start(installation: Installation, address: str, engine: str = "ray:animatic") -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "mutoscope", "worker", "--engine", engine]
         with installation.log.open("ab") as log:
             env = installation.env | {"MUTOSCOPE_RAY_ADDRESS": address}
             started.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
@@ -270,6 +286,18 @@ def worker(nodes: Nodes) -> Iterator[Callable[[Installation, str], subprocess.Po
         process.terminate()  # whoever is killed keeps a place behind ray:// for half a minute
         process.wait(30)
     until(lambda: not actors())
+
+
+def test_a_worker_that_waits_for_a_place_can_be_told_to_end(nodes: Nodes, install: Any, worker: Any) -> None:
+    process = worker(install(skyreels_gpus=8), nodes.address, "ray:skyreels-v3")
+
+    def is_waiting() -> bool:
+        return any(group["state"] == "PENDING" for group in ray.util.placement_group_table().values())
+
+    until(is_waiting)
+    process.terminate()
+    assert process.wait(30) == 0
+    until(lambda: not is_waiting())
 
 
 def test_a_node_that_dies_in_mid_video_costs_a_loss_and_no_more(
