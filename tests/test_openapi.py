@@ -61,8 +61,10 @@ def test_every_operation_is_described_whole(spec: Any) -> None:
             assert declared == set(re.findall(r"{(\w+)}", path)), (method, path)
             assert "422" not in operation["responses"]  # this API says 400
             refused = operation["responses"]["4XX"]["content"]["application/json"]["schema"]
-            assert refused == {"$ref": "#/components/schemas/Refusal"}
-            assert bool(operation.get("security")) == path.startswith("/api/"), (method, path)
+            dialect = "Refused" if path.startswith("/v1/") else "Refusal"
+            assert refused == {"$ref": f"#/components/schemas/{dialect}"}
+            needs_key = path.startswith(("/api/", "/v1/")) and path != "/api/v3/session"
+            assert bool(operation.get("security")) == needs_key, (method, path)
     assert len(names) == len(set(names))
     assert set(spec["components"]["schemas"]["Refusal"]["required"]) == {"code", "message", "error_code"}
     for reference in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(spec)):
@@ -78,8 +80,8 @@ def test_submit_documents_its_body(spec: Any) -> None:
     assert schema["required"] == ["prompt", "images"]
     properties = schema["properties"]
     assert list(properties) == [
-        "prompt", "images", "aspect_ratio", "duration", "seed", "enable_sync_mode", "enable_base64_output",
-        "webhook_url", "priority", "max_queue_seconds",
+        "prompt", "images", "aspect_ratio", "duration", "seed", "resolution", "enable_sync_mode",
+        "enable_base64_output", "webhook_url", "priority", "max_queue_seconds",
     ]  # fmt: skip
     assert (properties["images"]["minItems"], properties["images"]["maxItems"]) == (1, 4)
     assert (properties["enable_sync_mode"]["type"], properties["enable_sync_mode"]["default"]) == ("boolean", False)

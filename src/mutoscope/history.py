@@ -56,6 +56,22 @@ def page_of(database: Database, wanted: Wanted, page: int, page_size: int) -> Pa
     return Page(found[:page_size], total, has_more=len(found) > page_size)
 
 
+def following(database: Database, key_id: str, after_id: str, limit: int, *, is_ascending: bool) -> list[Task] | None:
+    """A key's tasks in the order of acceptance, or against it, from the one after `after_id` (empty: from the first).
+
+    None when `after_id` is none of theirs.
+    """
+    query = select(tasks).where(tasks.c.key_id == key_id).limit(limit)
+    query = query.order_by(tasks.c.seq if is_ascending else tasks.c.seq.desc())
+    with database.connect() as connection:
+        if after_id:
+            mine = select(tasks.c.seq).where(tasks.c.id == after_id, tasks.c.key_id == key_id)
+            if (seq := connection.execute(mine).scalar()) is None:
+                return None
+            query = query.where(tasks.c.seq > seq if is_ascending else tasks.c.seq < seq)
+        return [task_from_row(row) for row in connection.execute(query).mappings()]
+
+
 def owned(database: Database, key_id: str, task_ids: list[str]) -> list[Task]:
     """Those of these tasks that exist and are this key's."""
     query = select(tasks).where(tasks.c.id.in_(task_ids), tasks.c.key_id == key_id)

@@ -38,7 +38,7 @@ def sweep(store: Store, files: LocalFiles, scratch: Path, cache: Path, retention
     removed = 0
     while ended := ended_before(store.database, before):
         for task in ended:
-            for key in filter(None, (task.output, task.poster)):
+            for key in task.files:
                 files.delete(key)
         store.remove([task.id for task in ended])
         removed += len(ended)

@@ -143,6 +143,16 @@ class Task:
     base_url: str
     is_favourite: bool
 
+    @property
+    def spritesheet(self) -> str:
+        """The key of the grid of frames that somebody may have asked for; of a finished video."""
+        return f"{self.output}.sheet.jpg"
+
+    @property
+    def files(self) -> list[str]:
+        """The keys of all files that were made of it, of which some may not be there."""
+        return [key for key in (self.output, self.poster, self.output and self.spritesheet) if key]
+
 
 class TaskError(Exception):
     """A failure that belongs to the task, told to its owner and never tried again.

@@ -27,10 +27,12 @@ from mutoscope.api import (
     submit,
     system,
     uploads,
+    videos,
     wavespeed,
     webhooks,
 )
 from mutoscope.api.busy import BusyRoutes
+from mutoscope.api.refusals import tell_refusals
 from mutoscope.api.watching import Watcher
 from mutoscope.commits import GroupCommit
 from mutoscope.config import Settings
@@ -122,7 +124,7 @@ def create_app(
         expose_headers=["retry-after", "etag", "content-range", "accept-ranges"],
         max_age=600,
     )
-    wavespeed.speak(app)
+    tell_refusals(app)
     # Model ids collide with every other path under /api/v3, so the literal routes come first.
     for router in (
         page.router,
@@ -139,4 +141,5 @@ def create_app(
         submit.submits,
     ):
         app.include_router(router, responses=wavespeed.REFUSED)
+    app.include_router(videos.router)
     return app

@@ -20,14 +20,26 @@ _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 class ApiError(Exception):
-    """A refusal: an HTTP status, a sentence a person can act on, and a word that a program can."""
+    """A refusal: an HTTP status, a sentence a person can act on, and a word that a program can.
 
-    def __init__(self, status: int, message: str, error_code: str, headers: dict[str, str] | None = None) -> None:
+    `param` names the field that is to blame, for a dialect that tells it apart.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        error_code: str,
+        headers: dict[str, str] | None = None,
+        *,
+        param: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.error_code = error_code
         self.headers = headers or {}
+        self.param = param
 
 
 def digest_of_key(request: Request) -> str:

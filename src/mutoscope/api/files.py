@@ -45,8 +45,14 @@ _LINK_DOC = {
 @router.get("/files/{key:path}", openapi_extra=_LINK_DOC)
 def read(request: Request, key: str) -> Response:
     """The bytes of a file: whole, or the ranges asked for. 304 where the caller's ETag still holds."""
+    _allowed(request, key, "GET")
+    return send(request, key)
+
+
+def send(request: Request, key: str) -> Response:
+    """A file, as `read` says, for a caller who may have it. Raises ApiError: 404 or 416."""
     server = request.app.state.server
-    path = _allowed(request, key, "GET")
+    path = server.files.path(key)
     try:
         found = path.stat()
     except OSError:

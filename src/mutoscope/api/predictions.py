@@ -153,7 +153,7 @@ def forget(server: Any, *ended: Task) -> None:
     """Delete ended tasks and their files."""
     for task in ended:
         kept = [image[5:] for image in task.request.images if image.startswith("file:")]
-        for key in filter(None, (task.output, task.poster, *kept)):
+        for key in (*task.files, *kept):
             server.files.delete(key)
     server.store.remove([task.id for task in ended])
 

@@ -231,15 +231,20 @@ def webhook_address(value: Any, name: str) -> str:
     return value.strip()
 
 
-def _wishes(request: Request, body: dict[str, Any], raw: bytes, is_held: bool) -> Wishes:
-    name, window = "", float(REMEMBERED_SECONDS)
+def idempotency_name(request: Request) -> str:
+    """What the request's Idempotency-Key makes of a submission's name; empty without one. Raises ApiError."""
     given = request.headers.get("idempotency-key")
-    if given is not None:
-        if _IDEMPOTENCY_KEY.fullmatch(given) is None:
-            message = f"Idempotency-Key is {shown(given)}: it must be 1 to 255 characters of ASCII."
-            raise ApiError(400, message, "invalid_parameter")
-        name = "key:" + hashlib.sha256(given.encode()).hexdigest()
-    elif is_held:
+    if given is None:
+        return ""
+    if _IDEMPOTENCY_KEY.fullmatch(given) is None:
+        message = f"Idempotency-Key is {shown(given)}: it must be 1 to 255 characters of ASCII."
+        raise ApiError(400, message, "invalid_parameter")
+    return "key:" + hashlib.sha256(given.encode()).hexdigest()
+
+
+def _wishes(request: Request, body: dict[str, Any], raw: bytes, is_held: bool) -> Wishes:
+    name, window = idempotency_name(request), float(REMEMBERED_SECONDS)
+    if is_held and not name:
         name, window = "sync:" + hashlib.sha256(raw).hexdigest(), _SAME_SYNC_SECONDS
     priority = body.get("priority")
     priority = 0 if priority is None else priority

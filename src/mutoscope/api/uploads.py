@@ -53,11 +53,11 @@ async def upload(request: Request, asking: Annotated[Caller, Depends(maker)]) ->
     limit = server.settings.max_image_bytes
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit + _AROUND_A_FILE:
-        raise _too_large(limit)
+        raise too_large(limit)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ApiError(415, "Send the file as multipart/form-data, in a field `file`.", "unsupported_media_type")
     try:
-        form = await MultiPartParser(request.headers, _bounded(request, limit + _AROUND_A_FILE), max_files=1).parse()
+        form = await MultiPartParser(request.headers, bounded(request, limit + _AROUND_A_FILE), max_files=1).parse()
     except MultiPartException as error:
         raise ApiError(400, f"The multipart body can't be read: {error.message}", "invalid_request") from None
     try:
@@ -66,7 +66,7 @@ async def upload(request: Request, asking: Annotated[Caller, Depends(maker)]) ->
             raise ApiError(400, "The multipart body has no file in a field `file`.", "invalid_parameter")
         data = await file.read()
         if len(data) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         if not data:
             raise ApiError(400, "The file is empty.", "invalid_parameter")
         name = safe_name(file.filename or "file")
@@ -89,7 +89,7 @@ def ticket(request: Request, asked: Ticket, asking: Annotated[Caller, Depends(ma
     """Announce a file; answers with the signed URL to PUT its bytes to, and the URL to use in `images` after that."""
     server = request.app.state.server
     if asked.size > server.settings.max_image_bytes:
-        raise _too_large(server.settings.max_image_bytes)
+        raise too_large(server.settings.max_image_bytes)
     upload_id, name = uuid.uuid4().hex, safe_name(asked.filename)
     key = f"uploads/{upload_id}/{name}"
     kind = asked.content_type or type_of(name)
@@ -139,14 +139,16 @@ def _end(server: Any) -> float:
     return time.time() + float(server.settings.retention_days) * 86_400
 
 
-def _too_large(limit: int) -> ApiError:
+def too_large(limit: int) -> ApiError:
+    """The error for a file of more than `limit` bytes."""
     return ApiError(413, f"The file is larger than {limit / 2**20:.3g} MB.", "too_large")
 
 
-async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+async def bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body in pieces. Raises ApiError (413) once there is more of it than allowed."""
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise _too_large(limit - _AROUND_A_FILE)
+            raise too_large(limit - _AROUND_A_FILE)
         yield chunk

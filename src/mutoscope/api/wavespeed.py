@@ -8,20 +8,13 @@ clients validate each field.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import DataError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from mutoscope.api.callers import ApiError, unreachable
-from mutoscope.database import UNREACHABLE
+from mutoscope.api.callers import ApiError
 from mutoscope.models import MODELS, shown
 from mutoscope.tasks import Status, Task
 
@@ -37,8 +30,6 @@ WORDS = {
 _NEVER_HERE = ("timeout", "deleted")  # clients know these words; no task of ours is ever so
 
 SYNC_TIMED_OUT = 5004
-
-_ERROR_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 class Refusal(BaseModel):
@@ -131,51 +122,6 @@ def sync_timed_out(found: dict[str, Any], seconds: float) -> dict[str, Any]:
 def rfc3339(seconds: float) -> str:
     """Seconds since the epoch as clients parse them: UTC, milliseconds, Z."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def speak(app: FastAPI) -> None:
-    """Tell every refusal of `app` in this dialect, those of the framework too."""
-
-    def on_refusal(_: Request, error: Exception) -> Response:
-        assert isinstance(error, ApiError)
-        return refusal(error)
-
-    def on_framework_refusal(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        code = _ERROR_CODES.get(error.status_code, "error")
-        return refusal(ApiError(error.status_code, str(error.detail), code, dict(error.headers or {})))
-
-    def on_invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-        value = "" if first["type"] in ("missing", "json_invalid") else f" is {shown(first['input'])}"
-        return refusal(ApiError(400, f"{where}{value}: {first['msg']}.", "invalid_request"))
-
-    def on_hang_up(_: Request, error: Exception) -> Response:
-        return Response(status_code=499)  # nobody is left to be told
-
-    def on_unreachable(_: Request, error: Exception) -> Response:
-        return refusal(unreachable(error))
-
-    def on_unstorable(_: Request, error: Exception) -> Response:
-        message = "The request holds what can't be kept: a NUL character, or a number that is too large."
-        return refusal(ApiError(400, message, "invalid_request"))
-
-    def on_fault(_: Request, error: Exception) -> Response:
-        return refusal(ApiError(500, "The server failed to handle this request; it is logged.", "internal_error"))
-
-    handlers: dict[type[Exception], Callable[[Request, Exception], Response]] = {
-        ApiError: on_refusal,
-        HTTPException: on_framework_refusal,
-        RequestValidationError: on_invalid,
-        ClientDisconnect: on_hang_up,
-        DataError: on_unstorable,
-        **dict.fromkeys(UNREACHABLE, on_unreachable),
-        Exception: on_fault,
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
 
 
 def encode(body: Any) -> bytes:
