@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +35,13 @@ def test_two_processes_make_one_video_twice_and_can_be_left(resident: np.ndarray
     engine = SkyreelsV3(Options(CHECKPOINT, precision="float32", gpus=2))
     try:
         assert np.abs(pixels(engine, request(), images()).astype(int) - resident).max() <= 1
+        assert engine._built is not None
+        assert engine._built.crew is not None
+        [follower] = engine._built.crew.processes
+        if (maps := Path(f"/proc/{follower.pid}/maps")).exists():  # of the files that a process has its weights from
+            assert "/vae/" in maps.read_text()
+            assert "/text_encoder/" not in maps.read_text()
+            assert "/text_encoder/" in Path("/proc/self/maps").read_text()
         work = engine.generate(request(), images())
         while "denoising" not in getattr(next(work), "stage", ""):
             pass

@@ -64,7 +64,9 @@ def test_more_devices_make_room() -> None:
     assert plan_placement(longer, free).placement == "text offloaded"
     assert plan_placement(longer, free - 1).placement == "blocks offloaded"
     assert plan_placement(longer, free - 1, gpus=4).placement == "text offloaded"
-    assert plan_of(CLIP, "text offloaded", 4).host_bytes == 4 * plan_of(CLIP, "text offloaded").host_bytes
+    assert plan_of(CLIP, "text offloaded", 4).host_bytes == plan_of(CLIP, "text offloaded").host_bytes
+    alone, four = plan_of(CLIP, "blocks offloaded").host, plan_of(CLIP, "blocks offloaded", 4).host
+    assert four == {"text encoder": alone["text encoder"], "transformer": 4 * alone["transformer"]}
 
 
 def test_a_pin_is_kept_or_refused_with_the_bytes() -> None:

@@ -2,6 +2,7 @@
 
 spec.py          what the model is, in numbers; our options (imports no torch; nor does this page)
 checkpoint.py    a folder → networks, or a refusal that says what was found
+loading.py       weight files → tensors where they are to lie
 text.py          prompt → token ids → embeddings
 conditioning.py  pictures and a seed → reference latents and noise
 numerics.py      where attention rounds: strict or fast

@@ -6,11 +6,13 @@ Knows devices and what is free on them; no request and no picture.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
@@ -29,6 +31,7 @@ from mutoscope.engines.skyreels_v3.spec import REFERENCE_SLOTS, Options
 LARGEST = Clip(1280, 720, 10, REFERENCE_SLOTS)
 """What a placement must have room for: the largest clip of the contract."""
 
+_MEMINFO = Path("/proc/meminfo")
 _HOST_SHARE = 0.8  # of the memory that is free on the host may be pinned
 
 
@@ -59,9 +62,9 @@ def plan(options: Options, device: torch.device) -> Plan:
     return plan_placement(LARGEST, free, host_bytes(), options.gpus, options.placement)
 
 
-def plan_after(failed: Plan, options: Options) -> Plan | None:
+def plan_after(failed: Plan, options: Options, device: torch.device) -> Plan | None:
     """What to try once when a plan ran out of memory; None when there is nothing that takes less."""
-    return next_placement(failed, LARGEST, host_bytes(), options.gpus)
+    return next_placement(failed, LARGEST, host_bytes() if device.type == "cuda" else None, options.gpus)
 
 
 def build(options: Options, device: torch.device, chosen: Plan) -> Generator[str, None, Built]:
@@ -101,13 +104,16 @@ def name_of(device: torch.device) -> str:
 
 
 def host_bytes() -> int:
-    """Memory of this machine that may be pinned."""
-    return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _HOST_SHARE)
+    """Memory of this machine that may be pinned: pages of files that were read, as weights are, can be had back."""
+    found = re.search(r"MemAvailable: +(\d+) kB", _MEMINFO.read_text()) if _MEMINFO.exists() else None
+    free = int(found[1]) * 1024 if found else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(free * _HOST_SHARE)
 
 
 def _build_rank(options: Options, placement: Placement, rank: int) -> Networks:
+    """A follower's networks: the text is read by the leader alone."""
     device = device_of(options, rank)
-    work = _load(options, device, placement, attention_of(options, device))
+    work = _load(options, device, placement, attention_of(options, device), has_text_encoder=False)
     while True:
         try:
             next(work)
@@ -117,11 +123,13 @@ def _build_rank(options: Options, placement: Placement, rank: int) -> Networks:
 
 
 def _load(
-    options: Options, device: torch.device, placement: Placement, attention: str
+    options: Options, device: torch.device, placement: Placement, attention: str, has_text_encoder: bool = True
 ) -> Generator[str, None, Networks]:
     # Resident networks go to the device part by part; any other placement starts from host memory.
     start = device if placement == "resident" else torch.device("cpu")
-    networks = yield from checkpoint.load(options.checkpoint, options.precision, options.mode, start, options.compiled)
+    networks = yield from checkpoint.load(
+        options.checkpoint, options.precision, options.mode, start, options.compiled, has_text_encoder
+    )
     if placement != "resident":
         yield "placing the weights"
         networks = apply_placement(networks, placement, device)

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel
 
+from mutoscope.engines.skyreels_v3.loading import files_in, fill
 from mutoscope.engines.skyreels_v3.numerics import COMPILED, FAST, STRICT, Attention, Numerics, use
 from mutoscope.engines.skyreels_v3.sampling import schedule
 from mutoscope.engines.skyreels_v3.spec import (
@@ -35,6 +36,9 @@ from mutoscope.engines.skyreels_v3.spec import (
 
 Shapes = dict[str, tuple[int, ...]]
 
+_TOKEN_TABLE = {"encoder.embed_tokens.weight": "shared.weight"}
+"""The text encoder's table of tokens has two names for one tensor; files carry either or both."""
+
 _SAMPLED_BYTES = 2**16  # of each end of a weight file: enough to tell two trainings of one network apart
 
 
@@ -44,7 +48,7 @@ class CheckpointError(Exception):
 
 @dataclass(frozen=True)
 class Networks:
-    """The model's parts on their device, and how its attention rounds."""
+    """The model's parts on their device, and how its attention rounds. Who follows another has no text encoder."""
 
     tokenizer: Tokenizer
     text_encoder: Any
@@ -70,7 +74,7 @@ def check(folder: Path) -> None:
         )
     _check_settings(folder / "transformer", config, WanTransformer3DModel, TRANSFORMER_CONFIG)
     _check_settings(folder / "vae", _json(folder / "vae" / "config.json"), AutoencoderKLWan, VAE_CONFIG)
-    text_config = UMT5Config.from_dict(_json(folder / "text_encoder" / "config.json"))
+    text_config = _text_config(folder)
     if text_config.d_model != config.get("text_dim"):
         raise CheckpointError(
             f"The text encoder in {folder} gives embeddings {text_config.d_model} wide, and the transformer reads "
@@ -78,16 +82,8 @@ def check(folder: Path) -> None:
         )
     if not (folder / "tokenizer" / "tokenizer.json").is_file():
         raise CheckpointError(f"{folder / 'tokenizer'} lacks tokenizer.json.")
-    transformer_class: Any = WanTransformer3DModel
-    vae_class: Any = AutoencoderKLWan
-    with torch.device("meta"):
-        expected = {
-            "transformer": transformer_class.from_config(transformer_class.load_config(folder / "transformer")),
-            "vae": vae_class.from_config(vae_class.load_config(folder / "vae")),
-            "text_encoder": UMT5EncoderModel(text_config),
-        }
-    for part, network in expected.items():
-        _check_tensors(folder / part, shapes_of(network), shapes_in(folder / part))
+    for part in ("transformer", "vae", "text_encoder"):
+        _check_tensors(folder / part, shapes_of(_empty(folder, part)), shapes_in(folder / part))
 
 
 def check_schedule(solver: Any) -> None:
@@ -116,7 +112,12 @@ def fingerprint(folder: Path) -> str:
 
 
 def load(
-    folder: Path, precision: Precision, mode: Mode, device: torch.device, compiled: bool = False
+    folder: Path,
+    precision: Precision,
+    mode: Mode,
+    device: torch.device,
+    compiled: bool = False,
+    has_text_encoder: bool = True,
 ) -> Generator[str, None, Networks]:
     """Check a checkpoint and load it, yielding what is about to be loaded; returns the networks.
 
@@ -128,24 +129,27 @@ def load(
     check_schedule(schedule(DEFAULT_STEPS))
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
-    yield "loading the text encoder"
-    # Eager attention: SDPA moves bfloat16 embeddings by a percent.
-    text_encoder: Any = UMT5EncoderModel.from_pretrained(
-        folder / "text_encoder", dtype=dtype, attn_implementation="eager", local_files_only=True
-    )
-    text_encoder = text_encoder.to(device).eval().requires_grad_(False)
+    text_encoder = None
+    if has_text_encoder:
+        yield "loading the text encoder"
+        text_encoder = _empty(folder, "text_encoder")
+        fill(text_encoder, folder / "text_encoder", device, lambda name: dtype, _TOKEN_TABLE)
+        text_encoder.encoder.embed_tokens = text_encoder.shared
     yield "loading the VAE"
-    vae_class: Any = AutoencoderKLWan
-    vae = vae_class.from_pretrained(folder / "vae", torch_dtype=torch.float32, local_files_only=True)
-    vae = vae.to(device).eval().requires_grad_(False)
+    vae = _empty(folder, "vae")
+    fill(vae, folder / "vae", device, lambda name: torch.float32)
     yield "loading the transformer"
-    # from_pretrained, not .to(dtype), keeps in float32 what must stay so.
-    transformer_class: Any = WanTransformer3DModel
-    transformer = transformer_class.from_pretrained(folder / "transformer", torch_dtype=dtype, local_files_only=True)
+    transformer = _empty(folder, "transformer")
+    wide = {*transformer._keep_in_fp32_modules}
+    fill(
+        transformer,
+        folder / "transformer",
+        device,
+        lambda name: dtype if wide.isdisjoint(name.split(".")) else torch.float32,
+    )
+    transformer.rope = None  # is in no file, and angles are computed anew
     numerics = STRICT if mode == "strict" else COMPILED if compiled else FAST
-    attention = use(transformer, numerics)
-    transformer = transformer.to(device).eval().requires_grad_(False)
-    return Networks(tokenizer, text_encoder, vae, transformer, numerics, attention, device)
+    return Networks(tokenizer, text_encoder, vae, transformer, numerics, use(transformer, numerics), device)
 
 
 def shapes_of(network: nn.Module) -> Shapes:
@@ -155,13 +159,12 @@ def shapes_of(network: nn.Module) -> Shapes:
 
 def shapes_in(folder: Path) -> Shapes:
     """Name → shape of the tensors in a folder's weight files, by their headers. Raises CheckpointError."""
-    files = sorted(folder.glob("*.safetensors"))
-    index = sorted(folder.glob("*.safetensors.index.json"))
-    if index:
-        named = {folder / name for name in _json(index[0]).get("weight_map", {}).values()}
-        if missing := sorted(path.name for path in named if not path.is_file()):
-            raise CheckpointError(f"{folder} lacks {_some(missing)}.")
-        files = sorted(named)
+    try:
+        files = files_in(folder)
+    except ValueError as error:
+        raise CheckpointError(f"{folder} has an index that is not JSON.") from error
+    if missing := [path.name for path in files if not path.is_file()]:
+        raise CheckpointError(f"{folder} lacks {_some(missing)}.")
     if not files:
         raise CheckpointError(f"{folder} holds no .safetensors file.")
     found: Shapes = {}
@@ -178,6 +181,20 @@ def shapes_in(folder: Path) -> Shapes:
             raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes where its header promises {end:,}.")
         found |= {name: tuple(entry["shape"]) for name, entry in tensors.items()}
     return found
+
+
+def _empty(folder: Path, part: str) -> Any:
+    """A part of the model on the meta device: shapes and no numbers."""
+    any_class: Any = {"transformer": WanTransformer3DModel, "vae": AutoencoderKLWan}.get(part)
+    with torch.device("meta"):
+        if any_class is None:
+            return UMT5EncoderModel(_text_config(folder))
+        return any_class.from_config(any_class.load_config(folder / part))
+
+
+def _text_config(folder: Path) -> Any:
+    # Eager attention: SDPA moves bfloat16 embeddings by a percent.
+    return UMT5Config.from_dict(_json(folder / "text_encoder" / "config.json"), attn_implementation="eager")
 
 
 def _check_classes(index: Mapping[str, Any]) -> None:
@@ -203,8 +220,7 @@ def _check_settings(folder: Path, config: Mapping[str, Any], network: Any, expec
 
 
 def _check_tensors(folder: Path, expected: Shapes, found: Shapes) -> None:
-    # The text encoder's token table has two names for one tensor; files carry either or both.
-    for one, other in (("shared.weight", "encoder.embed_tokens.weight"),) * ("shared.weight" in expected):
+    for other, one in _TOKEN_TABLE.items() if "shared.weight" in expected else ():
         if one in found or other in found:
             found = {one: found.get(one, found.get(other, ())), other: found.get(other, found.get(one, ()))} | found
     if missing := sorted(expected.keys() - found.keys()):

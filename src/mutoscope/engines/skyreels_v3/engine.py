@@ -100,7 +100,7 @@ class SkyreelsV3:
             return
         except torch.OutOfMemoryError:
             failed = self._plan
-            other = building.plan_after(failed, self.options) if failed is not None else None
+            other = building.plan_after(failed, self.options, self.device) if failed is not None else None
             self.close()
             if has_frames or other is None:
                 raise

@@ -27,10 +27,11 @@ def apply_placement(networks: Networks, placement: Placement, device: torch.devi
     for without torchao.
     """
     networks.vae.to(device)
-    if placement == "resident":
-        networks.text_encoder.to(device)
-    else:
-        Visitors([networks.text_encoder], device)
+    if networks.text_encoder is not None:
+        if placement == "resident":
+            networks.text_encoder.to(device)
+        else:
+            Visitors([networks.text_encoder], device)
     if placement == "blocks offloaded":
         _stream_blocks(networks.transformer, device)
     else:

@@ -48,9 +48,9 @@ def plan_of(clip: Clip, placement: Placement, gpus: int = 1, is_pinned: bool = F
     found, parts = footprint(clip, placement, gpus), weight_bytes()
     text = parts["text encoder"] if placement == "resident" else 0
     transformer = found.weights - parts["VAE"] - text
-    host = {"text encoder": parts["text encoder"] - text}
+    host = {"text encoder": parts["text encoder"] - text}  # the leader's alone
     if placement == "blocks offloaded":
-        host["transformer"] = parts["transformer"]
+        host["transformer"] = gpus * parts["transformer"]
     device = {
         "transformer": transformer,
         "text encoder": text,
@@ -58,7 +58,7 @@ def plan_of(clip: Clip, placement: Placement, gpus: int = 1, is_pinned: bool = F
         "work": found.work,
         "reserve": found.total - found.weights - found.work,
     }
-    return Plan(placement, device, {part: gpus * count for part, count in host.items() if count}, is_pinned)
+    return Plan(placement, device, {part: count for part, count in host.items() if count}, is_pinned)
 
 
 def plan_placement(
