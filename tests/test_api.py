@@ -19,16 +19,21 @@ from typing import Any
 
 import av
 import httpx
+import numpy as np
 import pytest
 
+from mutoscope.config import load_settings
+from mutoscope.files import open_files
 from mutoscope.models import MODELS
+from mutoscope.opening import open_store
+from mutoscope.worker import Previews
 from tests.installation import ANIMATIC, EXAMPLES, SKYREELS, Installation
 
 PREDICTION = {
     "id": str, "model": str, "outputs": list, "urls": dict, "has_nsfw_contents": list, "status": str,
     "created_at": str, "error": str, "executionTime": int, "timings": dict, "engine": str, "seed": int,
-    "progress": float, "stage": str, "queue_position": int, "eta_seconds": float, "poster": str, "favourite": bool,
-    "input": dict,
+    "progress": float, "stage": str, "queue_position": int, "eta_seconds": float, "poster": str, "preview": str,
+    "favourite": bool, "input": dict,
 }  # fmt: skip
 
 
@@ -355,6 +360,29 @@ def test_the_poster_is_a_picture(completed: dict[str, Any]) -> None:
     with av.open(io.BytesIO(answer.content)) as container:
         (frame,) = container.decode(video=0)
         assert (frame.width, frame.height) == (960, 960)
+
+
+def test_a_preview_is_a_picture_whose_address_changes_with_it(idle: Installation, data_uri: str) -> None:
+    idle.submit(prompt="a cat", images=[data_uri])
+    settings = load_settings(home=idle.home)
+    store, files = open_store(settings), open_files(settings.files)
+    task = store.claim("a worker of the test", ["animatic"])
+    assert task is not None
+    assert idle.result(task.id)["preview"] == ""
+    settings.scratch.mkdir(exist_ok=True)
+    previews = Previews(files, settings.scratch, f"{task.id}-1")
+    addresses = []
+    for grey in (60, 200):
+        store.advance(task, "denoising", 0.5, previews.put(np.full((16, 48, 3), grey, np.uint8)))
+        addresses.append(idle.result(task.id)["preview"])
+        answer = httpx.get(addresses[-1])
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+        with av.open(io.BytesIO(answer.content)) as container:
+            (frame,) = container.decode(video=0)
+            assert frame.to_ndarray(format="rgb24").mean() == pytest.approx(grey, abs=3)
+    assert addresses[0] != addresses[1]
+    store.fail(task, "no", 1403)
+    assert idle.result(task.id)["preview"] == ""
 
 
 def test_late_failures_name_image_host_and_reason(running: Installation, failed: dict[str, Any]) -> None:

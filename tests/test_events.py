@@ -123,12 +123,14 @@ def test_each_change_is_told_as_another_process_writes_it(idle: Installation, ha
         assert (found["stage"], found["step"], found["steps"]) == ("denoising, step 3 of 8", 3, 8)
         assert found["progress"] == 0.25
 
-        with hands.database.write() as connection:
-            strip = update(tasks).where(tasks.c.id == task_id).values(preview=f"outputs/{task_id}-1.preview.jpg")
-            connection.execute(strip)
-        shown = next(events)
-        assert shown.name == "preview"
-        assert shown.data["url"].startswith(f"{idle.url}/files/outputs/{task_id}-1.preview.jpg?expires=")
+        addresses = []
+        for number in (1, 2):
+            hands.advance(task, "denoising, step 3 of 8", 0.25, f"previews/{task_id}-1.jpg#{number}")
+            shown = next(events)
+            assert shown.name == "preview"
+            assert shown.data["url"].startswith(f"{idle.url}/files/previews/{task_id}-1.jpg?expires=")
+            addresses.append(shown.data["url"])
+        assert addresses[0] != addresses[1]
 
         hands.fail(task, "Image 1 can't be read.", 1402)
         end = next(events)

@@ -102,9 +102,12 @@ def test_what_a_dead_attempt_left_goes_and_what_a_running_one_writes_stays(house
     house.put(f"outputs/{dead}-1.mp4")
     house.put(f"outputs/.{dead}-1.mp4.4711")  # copied from another file system, up to the crash
     house.put(f"outputs/{running}-1.jpg")
+    for name in (f"{running}-1", f"{dead}-1"):
+        house.put(f"previews/{name}.jpg")
     assert house.sweep() == 0
     assert [path.name for path in house.scratch.iterdir()] == [f"{running}-1.mp4"]
     assert list(house.files.list("outputs")) == [f"outputs/{running}-1.jpg"]
+    assert list(house.files.list("previews")) == [f"previews/{running}-1.jpg"]
 
 
 def test_what_is_kept_to_save_work_goes_when_it_was_not_used_for_as_long(house: House) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mutoscope import __version__
 from mutoscope.tasks import SIZES
-from mutoscope.video import Mp4Writer, write_poster
+from mutoscope.video import Mp4Writer, write_jpeg
 from tests.installation import ANIMATIC
 
 Pixels = NDArray[np.uint8]
@@ -178,7 +178,7 @@ def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
 def test_a_poster(tmp_path: Path) -> None:
     path = tmp_path / "p.jpg"
     frame = moving(1)[0]
-    write_poster(path, frame)
+    write_jpeg(path, frame)
     assert re.match(rb"\xff\xd8\xff", path.read_bytes())
     decoded = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     assert decoded is not None

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from mutoscope.config import Settings, load_settings
-from mutoscope.engines import Engine, Frames, Image, Step
+from mutoscope.engines import Engine, Event, Frames, Image, Preview, Step
 from mutoscope.files import Links, open_files
 from mutoscope.models import ANIMATIC
 from mutoscope.opening import limits_of, open_engine, open_store
@@ -48,7 +50,7 @@ class Painter:
     def at_frame(self, number: int) -> None:
         """What happens before this frame; nothing, for an engine that works."""
 
-    def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Step | Frames]:
+    def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Event]:
         width, height = request.size
         frame = np.empty((1, height, width, 3), np.uint8)
         frame[:] = images[0].rgb().mean((0, 1)).astype(np.uint8)
@@ -106,8 +108,21 @@ def find(worker: Worker, task_id: str) -> Task:
     return task
 
 
+def take(worker: Worker) -> Task:
+    """Claim the running task for another, as if its worker had been frozen past its lease."""
+    while True:
+        with worker.store.database.write() as connection:
+            connection.exec_driver_sql("UPDATE tasks SET lease_until = 0")
+        if (task := worker.store.claim("another", ["animatic"])) is not None:  # else its lease was renewed in between
+            return task
+
+
 def files_of(worker: Worker) -> list[str]:
-    return [*worker.files.list("outputs"), *(path.name for path in worker.scratch.iterdir())]
+    return [
+        *worker.files.list("outputs"),
+        *worker.files.list("previews"),
+        *(path.name for path in worker.scratch.iterdir()),
+    ]
 
 
 def test_a_task_becomes_a_video_and_a_poster(worker: Worker) -> None:
@@ -147,7 +162,7 @@ def test_a_reference_that_cannot_be_read_fails_the_task_with_1402(worker: Worker
 @pytest.mark.parametrize("wrong", ["raises", "too few frames"])
 def test_an_unexpected_error_gives_the_task_back_and_ends_the_worker(worker: Worker, wrong: str) -> None:
     class Broken(Painter):
-        def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Step | Frames]:
+        def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Event]:
             yield Step("mixing paint", 0)
             if wrong == "raises":
                 raise ZeroDivisionError
@@ -220,19 +235,16 @@ def test_a_worker_that_lost_its_lease_writes_nothing(worker: Worker) -> None:
     class Overtaken(Painter):
         def at_frame(self, number: int) -> None:
             if number == 3:  # as if this process had been frozen past its lease, and another had claimed
-                with worker.store.database.write() as connection:
-                    connection.exec_driver_sql("UPDATE tasks SET lease_until = 0")
-                other.append(worker.store.claim("another", ["animatic"]))
+                other.append(take(worker))
                 time.sleep(0.3)
 
-    other: list[Task | None] = []
+    other: list[Task] = []
     task_id, engine = add(worker), Overtaken()
     run(worker, engine)
     task = find(worker, task_id)
     assert (task.status, task.attempt) == (Status.RUNNING, 2)
     assert engine.ended == 1
     assert files_of(worker) == []
-    assert other[0] is not None
     assert worker.store.renew(other[0]) is Hold.KEPT
 
 
@@ -313,7 +325,7 @@ def test_progress_moves_forward_and_names_its_stages(worker: Worker) -> None:
     seen: list[tuple[str, float]] = []
 
     class Watched(Painter):
-        def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Step | Frames]:
+        def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Event]:
             for event in super().generate(request, images):
                 seen.append((find(worker, task_id).stage, find(worker, task_id).progress))
                 yield event
@@ -337,6 +349,84 @@ def test_a_bell_saves_the_wait(worker: Worker) -> None:
     worker.bell.set()
     runner.join(5)
     assert not runner.is_alive()
+
+
+class Foretelling(Painter):
+    """Shows two previews, a red one and a blue one, before it renders, and has a look after each."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        super().__init__()
+        self.look = look
+
+    def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Event]:
+        for colour in ((250, 0, 0), (0, 0, 250)):
+            yield Step("mixing paint", 0.1)
+            yield Preview(np.full((20, 60, 3), colour, np.uint8))
+            self.look()
+        yield from super().generate(request, images)
+
+
+def test_the_newest_preview_is_there_while_the_task_runs_and_goes_with_it(worker: Worker) -> None:
+    seen: list[tuple[str, tuple[int, ...], list[int]]] = []
+
+    def look() -> None:
+        task = find(worker, task_id)
+        key, _, version = (task.preview or "").partition("#")
+        pixels = cv2.imdecode(np.frombuffer(worker.files.read(key) or b"", np.uint8), cv2.IMREAD_COLOR_RGB)
+        assert key == f"previews/{task_id}-1.jpg"
+        assert list(worker.files.list("previews")) == [key]
+        seen.append((version, pixels.shape, [round(level / 250) for level in pixels[10, 30].tolist()]))
+
+    task_id = add(worker)
+    run(worker, Foretelling(look))
+    assert seen == [("1", (20, 60, 3), [1, 0, 0]), ("2", (20, 60, 3), [0, 0, 1])]
+    task = find(worker, task_id)
+    assert (task.status, task.preview) == (Status.SUCCEEDED, None)
+    assert files_of(worker) == [task.poster, task.output]
+    assert task.timings["previews"] >= 0
+
+
+@pytest.mark.parametrize("end", ["canceled", "fails", "stops", "breaks"])
+def test_no_preview_outlives_its_attempt(worker: Worker, end: str) -> None:
+    def look() -> None:
+        assert find(worker, task_id).preview
+        if end == "canceled":
+            worker.store.cancel(None, task_id)
+        elif end == "fails":
+            raise InvalidRequestError("No.")
+        elif end == "stops":
+            worker.stopping.set()
+        else:
+            raise ZeroDivisionError
+
+    task_id = add(worker)
+    with pytest.raises(ZeroDivisionError) if end == "breaks" else contextlib.nullcontext():
+        run(worker, Foretelling(look))
+    task = find(worker, task_id)
+    assert task.status is {"canceled": Status.CANCELED, "fails": Status.FAILED}.get(end, Status.QUEUED)
+    assert (task.preview, files_of(worker)) == (None, [])
+
+
+def test_a_worker_that_lost_its_lease_shows_no_preview(worker: Worker) -> None:
+    def look() -> None:
+        taken.append(take(worker))
+
+    taken: list[Task] = []
+    task_id = add(worker)
+    run(worker, Foretelling(look))
+    assert (find(worker, task_id).attempt, find(worker, task_id).preview, len(taken)) == (2, None, 1)
+    assert files_of(worker) == []
+
+
+def test_the_next_attempt_clears_a_killed_one_s_preview(worker: Worker) -> None:
+    task_id = add(worker)
+    assert worker.store.claim("killed", ["animatic"]) is not None
+    left = worker.scratch / "left"
+    left.write_bytes(b"a strip")
+    worker.files.put(f"previews/{task_id}-1.jpg", left)
+    worker.store.release("killed", failed=False)
+    run(worker, Painter())
+    assert files_of(worker) == [f"outputs/{task_id}-2.jpg", f"outputs/{task_id}-2.mp4"]
 
 
 def test_an_upload_that_is_gone_is_told_by_its_number(worker: Worker) -> None:

@@ -19,7 +19,7 @@ from mutoscope.engines import Engine, Event, Frames, Image, Pixels, Preview, Ste
 from mutoscope.models import MODELS
 from mutoscope.references import Limits, fetch_images
 from mutoscope.tasks import VideoRequest
-from mutoscope.video import Mp4Writer, write_poster
+from mutoscope.video import Mp4Writer, write_jpeg
 
 _FETCH_SHARE = 0.05  # of the progress; the engine's own 0 to 1 fills the rest
 
@@ -115,7 +115,7 @@ class Film:
         # A third into the video: past the first frames, which say least, and before the end, which says all.
         poster_at = self._request.num_frames // 3 - writer.num_frames
         if 0 <= poster_at < len(pixels):
-            write_poster(self._poster, pixels[poster_at])
+            write_jpeg(self._poster, pixels[poster_at])
         writer.add(pixels)
 
 

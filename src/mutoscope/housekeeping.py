@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import structlog
@@ -50,7 +50,7 @@ def sweep(store: Store, files: LocalFiles, scratch: Path, cache: Path, retention
         removed += len(old)
     forget_submissions(store.database, time.time() - REMEMBERED_SECONDS)
     store.expire()
-    for key in _orphans(store, files.list("outputs")):
+    for key in _orphans(store, chain(files.list("outputs"), files.list("previews"))):
         files.delete(key)
     if scratch.is_dir():
         for name in _orphans(store, (path.name for path in scratch.iterdir())):

@@ -107,7 +107,7 @@ tasks = Table(
     Column("poster", Text),
     Column("timings", JSON, nullable=False, default=dict),
     Column("receipt", JSON),
-    Column("preview", Text),  # the key of a strip of frames to come
+    Column("preview", Text),  # the key of a strip of frames to come, #, and its version; while it runs
     Column("price_micros", BigInteger, nullable=False, default=0),  # held while it waits and runs
     Column("charged_micros", BigInteger),  # what was settled; nothing yet while it waits and runs
     Column("cost", Float, nullable=False, default=0.0),  # seconds of work that its turn was reckoned with

@@ -57,6 +57,7 @@ def task_from_row(row: RowMapping | Mapping[str, Any]) -> Task:
 
 _TASK_FIELDS = tuple(Task.__slots__)
 _BLANK = dict.fromkeys(_TASK_FIELDS)
+_LET_GO = {"worker": None, "lease_until": None, "stage": "", "preview": None}
 _ENDED = [
     tasks.c[name]
     for name in (
@@ -237,9 +238,10 @@ class Store:
         """Hold the task for another lease."""
         return self._write_held(task, lease_until=self._clock() + self._lease_seconds)
 
-    def advance(self, task: Task, stage: str, progress: float) -> Hold:
-        """Note how far the work is (0 to 1), and renew the lease."""
-        return self._write_held(task, stage=stage, progress=progress, lease_until=self._clock() + self._lease_seconds)
+    def advance(self, task: Task, stage: str, progress: float, preview: str | None = None) -> Hold:
+        """Note how far the work is (0 to 1), and a new preview where there is one, and renew the lease."""
+        noted = {"stage": stage, "progress": progress} | ({"preview": preview} if preview else {})
+        return self._write_held(task, lease_until=self._clock() + self._lease_seconds, **noted)
 
     def succeed(
         self, task: Task, output: str, poster: str, timings: dict[str, int], receipt: dict[str, Any] | None = None
@@ -317,10 +319,8 @@ class Store:
                 failures=tasks.c.failures + failures,
                 losses=tasks.c.losses + losses,
                 charged_micros=by_fate(0, 0, None),
-                worker=None,
-                lease_until=None,
-                stage="",
                 progress=0.0,
+                **_LET_GO,
             )
             .returning(*_ENDED)
         )
@@ -357,7 +357,7 @@ class Store:
         return Hold.CANCEL if cancel else Hold.KEPT
 
     def _finish(self, task: Task, status: Status, *conditions: Any, charged: int = 0, **values: Any) -> Hold:
-        ended = {"worker": None, "lease_until": None, "stage": "", "charged_micros": charged}
+        ended = {**_LET_GO, "charged_micros": charged}
         statement = (
             update(tasks)
             .where(_held(task), *conditions)

@@ -107,8 +107,9 @@ class Task:
     """One request and what has become of it: a row of `tasks`, read. Times are seconds since the epoch, UTC.
 
     `attempt` is the fencing token: each claim counts it up, and a write that names an older one changes nothing.
-    `timings` are milliseconds by stage; `receipt` says how a video was made; `output`, `poster` and `preview` are keys
-    of files. `price_micros` is held until the task ends, `charged_micros` is what was settled then.
+    `timings` are milliseconds by stage; `receipt` says how a video was made; `output` and `poster` are keys of
+    files; `preview` is one, `#`, and which picture is there now. `price_micros` is held until the task ends,
+    `charged_micros` is what was settled then.
     """
 
     seq: int

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from mutoscope.engines import Pixels
 from mutoscope.tasks import FPS
 
-_POSTER_QUALITY = 88
+_JPEG_QUALITY = 88
 
 # A fixed number of threads: x264's bytes depend on it, and the same request must give the same file on any machine.
 _ENCODING = {"preset": "veryfast", "crf": "19", "profile": "high", "bf": "2", "threads": "4"}
@@ -92,9 +92,9 @@ class Mp4Writer:
         self._container.close()
 
 
-def write_poster(path: Path, pixels: Pixels) -> None:
+def write_jpeg(path: Path, pixels: Pixels) -> None:
     """One (height, width, 3) RGB frame as a JPEG."""
-    done, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _POSTER_QUALITY])
+    done, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not done:
-        raise ValueError("the poster could not be encoded")
+        raise ValueError("the picture could not be encoded")
     path.write_bytes(data.tobytes())

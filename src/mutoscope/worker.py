@@ -19,13 +19,14 @@ from typing import TypeVar
 import structlog
 
 from mutoscope.database import UNREACHABLE, insist
-from mutoscope.engines import Engine, EngineLostError
+from mutoscope.engines import Engine, EngineLostError, Pixels
 from mutoscope.files import Links, LocalFiles
 from mutoscope.film import Film, share_rendered
 from mutoscope.opening import opener
 from mutoscope.references import Limits
 from mutoscope.store import Hold, Store
 from mutoscope.tasks import Task, TaskError
+from mutoscope.video import write_jpeg
 
 log = structlog.get_logger()
 
@@ -119,17 +120,20 @@ class Worker:
         finally:
             for left in self.scratch.glob(f"{task.id}-{task.attempt}.*"):
                 left.unlink(missing_ok=True)
+            self.files.delete(preview_key(f"{task.id}-{task.attempt}"))
 
     def _render(self, task: Task, engine: Engine, lease: Lease) -> None:
         self._clear_former_attempts(task)
         stem = f"{task.id}-{task.attempt}"
         video, poster = self.scratch / f"{stem}.mp4", self.scratch / f"{stem}.jpg"
+        previews = Previews(self.files, self.scratch, stem)
         film = Film(engine, task.request, video, poster, scope=task.account_id)
         with closing(film.shoot(self.limits, opener(self.links, self.files))) as shots:
             for shot in shots:
                 if self.stopping.is_set():
                     raise Stopped
-                lease.advance(shot.stage, shot.progress, is_step=not shot.num_frames)
+                shown = None if shot.preview is None else previews.put(shot.preview)
+                lease.advance(shot.stage, shot.progress, is_step=not shot.num_frames, preview=shown)
         shot_at = time.monotonic()
         receipt = film.receipt()
 
@@ -147,9 +151,31 @@ class Worker:
     def _clear_former_attempts(self, task: Task) -> None:
         """Remove what earlier attempts left: they are fenced off, so nobody else will."""
         for attempt in range(1, task.attempt):
+            self.files.delete(preview_key(f"{task.id}-{attempt}"))
             for suffix in ("mp4", "jpg"):
                 self.files.delete(f"outputs/{task.id}-{attempt}.{suffix}")
                 (self.scratch / f"{task.id}-{attempt}.{suffix}").unlink(missing_ok=True)
+
+
+class Previews:
+    """The strip that shows what one attempt's video is going to look like: a file, replaced by each newer one."""
+
+    def __init__(self, files: LocalFiles, scratch: Path, stem: str) -> None:
+        self._files = files
+        self._part = scratch / f"{stem}.jpg.preview"
+        self._key = preview_key(stem)
+        self._count = 0
+
+    def put(self, pixels: Pixels) -> str:
+        """Store (height, width, 3) RGB uint8; returns what the row says of it: the file's key, `#`, and which it is."""
+        self._count += 1
+        write_jpeg(self._part, pixels)
+        self._files.put(self._key, self._part)
+        return f"{self._key}#{self._count}"
+
+
+def preview_key(stem: str) -> str:
+    return f"previews/{stem}.jpg"
 
 
 class Lease:
@@ -171,14 +197,14 @@ class Lease:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease-{task.id[:8]}", daemon=True)
 
-    def advance(self, stage: str, progress: float, is_step: bool) -> None:
+    def advance(self, stage: str, progress: float, is_step: bool, preview: str | None = None) -> None:
         """Note progress; a Step is written at once, what lies between now and then. Raises LeaseLost or Canceled."""
         now = self._alive_at = time.monotonic()
         self.progress = progress
         if is_step or now - self._written_at >= _BETWEEN_WRITES_SECONDS:
             self._written_at = now
             try:
-                self._hold = self._store.advance(self._task, stage, progress)
+                self._hold = self._store.advance(self._task, stage, progress, preview)
             except UNREACHABLE:  # the work goes on; whether it is still ours is learnt when the database is back
                 log.warning("progress could not be written", task=self._task.id)
         if self._hold is Hold.LOST:

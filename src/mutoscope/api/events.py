@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from mutoscope.api.callers import base_url, digest_of_key, reader
-from mutoscope.api.predictions import link, read, show_async, unknown_task
+from mutoscope.api.predictions import preview_link, read, show_async, unknown_task
 from mutoscope.api.watching import Watched, moment_of
 from mutoscope.tasks import Caller, Task
 
@@ -97,9 +97,8 @@ async def _news(request: Request, watched: Watched, cursor: _Cursor) -> list[byt
     task, told = watched.task, []
     if task.preview and (fresh := _hash(task.preview)) != cursor.preview:
         cursor.preview = fresh
-        told.append(
-            _event("preview", cursor, {"url": link(request.app.state.server, task, base_url(request), task.preview)})
-        )
+        url = preview_link(request.app.state.server, task, base_url(request))
+        told.append(_event("preview", cursor, {"url": url}))
     if watched.is_gone:
         found = await _shown(request, task)
         told.append(_event("end", cursor, {**found, "status": "deleted", "outputs": [], "has_nsfw_contents": []}))

@@ -105,6 +105,12 @@ def show(request: Request, task: Task, *, embeds: bool = True) -> dict[str, Any]
     return shown_at(request.app.state.server, task, base_url(request), embeds=embeds)
 
 
+def preview_link(server: Any, task: Task, base: str) -> str:
+    """The address of the newest preview, another for each, so that none is taken from a cache; empty without one."""
+    key, _, version = (task.preview or "").partition("#")
+    return f"{link(server, task, base, key)}&version={version}" if key else ""
+
+
 def shown_at(server: Any, task: Task, base: str, *, embeds: bool) -> dict[str, Any]:
     """The same, for whoever reaches us at `base`."""
     outputs: list[str] = []
@@ -120,6 +126,7 @@ def shown_at(server: Any, task: Task, base: str, *, embeds: bool) -> dict[str, A
         base=base,
         outputs=outputs,
         poster=link(server, task, base, task.poster) if task.poster else "",
+        preview=preview_link(server, task, base),
         images=[
             link(server, task, base, image[5:]) if image.startswith("file:") else image for image in task.request.images
         ],

@@ -61,6 +61,7 @@ def prediction(
     base: str,
     outputs: list[str],
     poster: str,
+    preview: str,
     images: list[str],
     queue_position: int,
     eta_seconds: float,
@@ -88,6 +89,7 @@ def prediction(
         "queue_position": queue_position,
         "eta_seconds": eta_seconds,
         "poster": poster,
+        "preview": preview,
         "favourite": task.is_favourite,
         "input": {
             name: images if name == "images" else getattr(request, name)
