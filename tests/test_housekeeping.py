@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import event, update
 
 from mutoscope.config import load_settings
-from mutoscope.files import LocalFiles, open_files
-from mutoscope.housekeeping import sweep
+from mutoscope.duties import Duties
+from mutoscope.files import FilesError, LocalFiles, open_files
+from mutoscope.housekeeping import Housekeeper, sweep, tidy
 from mutoscope.models import ANIMATIC
 from mutoscope.opening import open_store
 from mutoscope.schema import tasks, uploads
@@ -30,7 +31,7 @@ class House:
         self.store: Store = open_store(settings)
         self.files: LocalFiles = open_files(settings.files)
         self.scratch = settings.scratch
-        self.scratch.mkdir()
+        self.scratch.mkdir(parents=True)
         self.cache = settings.cache
         self.caller = make_caller(self.store.database)
         self.uploads = Uploads(self.store.database)
@@ -57,7 +58,8 @@ class House:
         return task_id
 
     def sweep(self) -> int:
-        return sweep(self.store, self.files, self.scratch, self.cache, retention_days=7)
+        tidy(self.store, self.scratch, self.cache, retention_days=7)
+        return sweep(self.store, self.files, retention_days=7)
 
 
 @pytest.fixture
@@ -129,3 +131,52 @@ def test_a_sweep_looks_up_many_files_at_once(house: House) -> None:
     house.sweep()
     assert len(looks) < 10
     assert len(list(house.files.list("outputs"))) == 2 * len(won)
+
+
+def test_one_process_at_a_time_sweeps(house: House) -> None:
+    def keeper() -> Housekeeper:
+        return Housekeeper(house.store, house.files, house.scratch, house.cache, 7, every_seconds=3600)
+
+    def leave_orphan() -> None:
+        house.put(f"outputs/{99:032x}-1.mp4")
+
+    first, second = keeper(), keeper()
+    for has_duty, other in ((first, second), (second, first)):
+        leave_orphan()
+        has_duty.keep()
+        assert list(house.files.list("outputs")) == []
+        leave_orphan()
+        (house.scratch / f"{98:032x}-1.mp4").write_bytes(b"half")
+        other.keep()
+        assert len(list(house.files.list("outputs"))) == 1
+        assert list(house.scratch.iterdir()) == []  # each machine has its own
+        has_duty.keep()
+        assert list(house.files.list("outputs")) == []
+        has_duty.start()
+        has_duty.stop()  # and lays its duty down
+
+
+def test_the_duty_of_a_process_that_vanished_is_another_s(house: House) -> None:
+    now = 1000.0
+    first, second = (Duties(house.store.database, clock=lambda: now) for _ in range(2))
+    assert first.take("sweeping", 10)
+    assert not second.take("sweeping", 10)
+    assert second.take("dusting", 10)
+    second.lay_down("sweeping")  # which is not its own
+    now += 9
+    assert not second.take("sweeping", 10)
+    now += 1
+    assert second.take("sweeping", 10)
+    assert not first.take("sweeping", 10)
+
+
+def test_a_folder_of_files_is_swept_by_its_own_installation_alone(house: House, tmp_path: Path) -> None:
+    won = house.succeed(1)
+    house.sweep()
+    other = House(tmp_path / "other", f"sqlite:///{tmp_path}/other.db")
+    other.files = house.files
+    with pytest.raises(FilesError, match="belongs to an installation with another database"):
+        other.sweep()
+    other.store.database.close()
+    house.sweep()
+    assert list(house.files.list("outputs")) == [f"outputs/{won}-1.jpg", f"outputs/{won}-1.mp4"]

@@ -22,7 +22,7 @@ LAYERS = [
     {"opening", "film"},
     {"bell", "commits", "estimates", "history", "housekeeping", "inspection", "webhooks"},
     {"admission", "deliveries"},
-    {"store", "uploads", "files", "keys", "references", "spritesheet", "video"},
+    {"duties", "store", "uploads", "files", "keys", "references", "spritesheet", "video"},
     {"engines", "ledger", "turns"},
     {"schema"},
     {"database"},

@@ -20,6 +20,9 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 Method = Literal["GET", "PUT"]
 
 
+_MARK = ".installation"
+
+
 class FilesError(Exception):
     """The place for files can't be used; says why."""
 
@@ -85,6 +88,20 @@ class LocalFiles:
                 beside.unlink(missing_ok=True)
             source.unlink()
         _fsync(target.parent)
+
+    def owner(self, candidate: str) -> str:
+        """The id of the installation whose files these are: from now on `candidate`, where they were nobody's."""
+        mark = self.root / _MARK
+        if not mark.exists():
+            fresh = self.root / f"{_MARK}.{os.getpid()}"
+            fresh.write_text(candidate)
+            _fsync(fresh)
+            try:
+                _move(fresh, mark, replace=False)
+            except FileExistsError:  # another process was first
+                fresh.unlink()
+            _fsync(self.root)
+        return mark.read_text()
 
     def read(self, key: str) -> bytes | None:
         """The bytes of a file; None if there is none."""

@@ -17,9 +17,10 @@ import structlog
 from sqlalchemy import and_, select
 
 from mutoscope.admission import REMEMBERED_SECONDS, forget_submissions
-from mutoscope.database import Database
-from mutoscope.files import LocalFiles
-from mutoscope.schema import tasks
+from mutoscope.database import UNREACHABLE, Database
+from mutoscope.duties import Duties
+from mutoscope.files import FilesError, LocalFiles
+from mutoscope.schema import installation, tasks
 from mutoscope.store import Store, task_from_row
 from mutoscope.tasks import Status, Task
 from mutoscope.uploads import Uploads
@@ -32,9 +33,28 @@ _LOOKED_UP_AT_ONCE = 500
 _UPLOAD_SECONDS = 3600  # an upload that is still arriving is younger than this
 
 
-def sweep(store: Store, files: LocalFiles, scratch: Path, cache: Path, retention_days: float) -> int:
-    """Remove what has ended, and what nobody owns; returns how many tasks and uploads went."""
-    before = time.time() - retention_days * 86_400
+_DUTY = "housekeeping"
+_SWEEP_SECONDS = 600.0  # the longest that a sweep may take before another process begins one, too
+
+
+def own_files(database: Database, files: LocalFiles) -> None:
+    """Have the folder of files marked as this installation's. Raises FilesError where it is another's.
+
+    Two installations in one folder would each remove the other's videos, as belonging to no task.
+    """
+    with database.connect() as connection:
+        ours = connection.execute(select(installation.c.id)).scalar_one()
+    if files.owner(ours) != ours:
+        raise FilesError(
+            f"The folder for files, {files.root}, belongs to an installation with another database. Give each its own "
+            "MUTOSCOPE_FILES_URL."
+        )
+
+
+def sweep(store: Store, files: LocalFiles, retention_days: float) -> int:
+    """Remove what has ended, and files of nobody; returns how many tasks and uploads went. Raises FilesError."""
+    own_files(store.database, files)
+    before = store.database.now() - retention_days * 86_400
     removed = 0
     while ended := ended_before(store.database, before):
         for task in ended:
@@ -48,10 +68,16 @@ def sweep(store: Store, files: LocalFiles, scratch: Path, cache: Path, retention
             files.delete(upload["file"])
         uploads.remove([upload["id"] for upload in old])
         removed += len(old)
-    forget_submissions(store.database, time.time() - REMEMBERED_SECONDS)
+    forget_submissions(store.database, store.database.now() - REMEMBERED_SECONDS)
     store.expire()
     for key in _orphans(store, chain(files.list("outputs"), files.list("previews"))):
         files.delete(key)
+    return removed
+
+
+def tidy(store: Store, scratch: Path, cache: Path, retention_days: float) -> None:
+    """Remove what was left in this machine's own folders."""
+    before = time.time() - retention_days * 86_400
     if scratch.is_dir():
         for name in _orphans(store, (path.name for path in scratch.iterdir())):
             (scratch / name).unlink(missing_ok=True)
@@ -63,7 +89,6 @@ def sweep(store: Store, files: LocalFiles, scratch: Path, cache: Path, retention
         with suppress(FileNotFoundError):  # its owner made room meanwhile
             if path.stat().st_mtime < before:  # which is when it was last of use
                 path.unlink()
-    return removed
 
 
 def _orphans(store: Store, names: Iterable[str]) -> Iterator[str]:
@@ -97,7 +122,7 @@ def standing(database: Database, task_ids: Iterable[str]) -> set[tuple[str, int]
 
 
 class Housekeeper:
-    """Sweeps now and then, on a thread of its own."""
+    """Tidies now and then, on a thread of its own, and sweeps, where no other process does."""
 
     def __init__(
         self,
@@ -108,7 +133,11 @@ class Housekeeper:
         retention_days: float,
         every_seconds: float = 60,
     ) -> None:
-        self._arguments = (store, files, scratch, cache, retention_days)
+        self._store = store
+        self._files = files
+        self._folders = (scratch, cache)
+        self._retention_days = retention_days
+        self._duties = Duties(store.database)
         self._every_seconds = every_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
@@ -119,12 +148,22 @@ class Housekeeper:
     def stop(self) -> None:
         self._stopping.set()
         self._thread.join()
+        with suppress(*UNREACHABLE):  # then another process has it when the lease is over
+            self._duties.lay_down(_DUTY)
+
+    def keep(self) -> None:
+        """Do it all, once; the part that is for one process only if this one has that duty."""
+        tidy(self._store, *self._folders, self._retention_days)
+        if not self._duties.take(_DUTY, _SWEEP_SECONDS):
+            return
+        if removed := sweep(self._store, self._files, self._retention_days):
+            log.info("swept", removed=removed)
+        self._duties.take(_DUTY, 1.5 * self._every_seconds)  # it is ours as long as we go on
 
     def _run(self) -> None:
         while True:
             try:
-                if removed := sweep(*self._arguments):
-                    log.info("swept", removed=removed)
+                self.keep()
             except Exception:  # a full disk or a busy database must not end the keeping of the house
                 log.exception("sweep failed; it is tried again")
             if self._stopping.wait(self._every_seconds):

@@ -39,6 +39,12 @@ from mutoscope.database import Database
 
 metadata = MetaData()
 
+installation = Table(  # one row, made with the tables
+    "installation",
+    metadata,
+    Column("id", String(32), primary_key=True),
+)
+
 accounts = Table(
     "accounts",
     metadata,

@@ -20,7 +20,7 @@ from mutoscope.database import insist
 from mutoscope.deliveries import Deliveries
 from mutoscope.files import Links, open_files, read_secret
 from mutoscope.gpus import VARIABLE, divide, visible_gpus
-from mutoscope.housekeeping import Housekeeper
+from mutoscope.housekeeping import Housekeeper, own_files, tidy
 from mutoscope.opening import engines_offered, keys_of, limits_of, open_engine, open_store
 from mutoscope.store import Store
 from mutoscope.supervisor import Launch, Supervisor, worker_command
@@ -75,6 +75,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     ringer = Ringer(store.database)
     supervisor = Supervisor(store, launches)
     files = open_files(settings.files)
+    own_files(store.database, files)
     housekeeper = Housekeeper(store, files, settings.scratch, settings.cache, settings.retention_days)
 
     def ring() -> None:
@@ -149,9 +150,11 @@ def _has_model(settings: Settings) -> bool:
 def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), *, supervised: bool = False) -> None:
     """Work until told to stop: SIGTERM or SIGINT, or (supervised) the end of standard input."""
     set_up_logging()
+    store, files = _open_patiently(settings), open_files(settings.files)
+    own_files(store.database, files)
     worker = Worker(
-        store=_open_patiently(settings),
-        files=open_files(settings.files),
+        store=store,
+        files=files,
         links=Links(read_secret(settings.home, "links")),
         limits=limits_of(settings),
         scratch=settings.scratch,
@@ -171,6 +174,8 @@ def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), 
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    if not supervised:  # else its server does it
+        tidy(store, settings.scratch, settings.cache, settings.retention_days)
     if supervised:
         threading.Thread(target=_listen, args=(worker,), name="lifeline", daemon=True).start()
     listener = Listener(worker.store.database, worker.bell.set)
