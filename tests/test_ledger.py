@@ -280,7 +280,7 @@ class Bookkeeping(RuleBasedStateMachine):
             holds = dict(iter(connection.execute(held.where(entries.c.kind == "hold"))))
             closed = dict(iter(connection.execute(held.where(entries.c.kind.in_(("settle", "release"))))))
             for task in connection.execute(select(tasks)).mappings():
-                price = task["price_micros"] or None
+                price = task["price_micros"]
                 assert holds.get(task["id"]) == price  # no task without its hold
                 assert closed.get(task["id"]) == (price if Status(task["status"]).is_terminal else None)
                 assert (task["charged_micros"] is not None) == Status(task["status"]).is_terminal

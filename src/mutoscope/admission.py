@@ -121,6 +121,7 @@ class Admission:
             asked.price_micros,
             task_id=asked.task_id,
             key_id=caller.key_id,
+            model=asked.model,
             now=now,
         )
         if missing is not None:

@@ -51,34 +51,44 @@ _CLOSE = (
 
 
 def hold(
-    connection: Connection, account_id: str, amount: int, *, task_id: str, key_id: str, now: float
+    connection: Connection, account_id: str, amount: int, *, task_id: str, key_id: str, model: str, now: float
 ) -> Missing | None:
-    """Set the price of a task aside. Nothing is written when the balance would fall below its floor."""
-    if amount == 0:
-        return None
-    if connection.execute(_HOLD, {"account": account_id, "amount": amount}).rowcount == 0:
+    """Set the price of a task aside. Nothing is written when the balance would fall below its floor.
+
+    What costs nothing is entered too: the books tell who asked for what, long after the task is gone.
+    """
+    if amount and connection.execute(_HOLD, {"account": account_id, "amount": amount}).rowcount == 0:
         account = connection.execute(select(accounts).where(accounts.c.id == account_id)).mappings().one()
         return Missing(amount - (account["available_micros"] - account["floor_micros"]))
-    _enter(connection, account_id, "hold", AVAILABLE, HELD, amount, now, task_id=task_id, key_id=key_id)
+    _enter(connection, account_id, "hold", AVAILABLE, HELD, amount, now, task_id=task_id, key_id=key_id, model=model)
     return None
 
 
 def close(
-    connection: Connection, account_id: str, held: int, charged: int, *, task_id: str, key_id: str, now: float
+    connection: Connection,
+    account_id: str,
+    held: int,
+    charged: int,
+    *,
+    is_made: bool,
+    now: float,
+    **of: str,
 ) -> None:
-    """End a hold: `charged` of it is ours, what remains is the account's again.
+    """End a hold: `charged` of it is ours, what remains is the account's again; `of` is as in `hold`.
+
+    A video that was made (`is_made`) is settled and nothing else, even for nothing; whatever ends otherwise is
+    released, even of nothing. That is how the books tell one from the other.
 
     A second end of the same hold breaks the index on entries, and with it the transaction.
     """
     if not 0 <= charged <= held:
         raise ValueError(f"{charged} of {held} held micro-dollars can't be charged")
-    if held == 0:
-        return
-    if charged:
-        _enter(connection, account_id, "settle", HELD, REVENUE, charged, now, task_id=task_id, key_id=key_id)
-    if held > charged:
-        _enter(connection, account_id, "release", HELD, AVAILABLE, held - charged, now, task_id=task_id, key_id=key_id)
-    connection.execute(_CLOSE, {"account": account_id, "amount": held, "back": held - charged})
+    if charged or is_made:
+        _enter(connection, account_id, "settle", HELD, REVENUE, charged, now, **of)
+    if held > charged or not is_made:
+        _enter(connection, account_id, "release", HELD, AVAILABLE, held - charged, now, **of)
+    if held:
+        connection.execute(_CLOSE, {"account": account_id, "amount": held, "back": held - charged})
 
 
 def credit(connection: Connection, account_id: str, amount: int, *, note: str, now: float) -> Missing | None:
@@ -106,7 +116,7 @@ def _enter(
     now: float,
     **of: Any,
 ) -> None:
-    row = {"task_id": None, "key_id": None, "note": "", **of}
+    row = {"task_id": None, "key_id": None, "model": "", "note": "", **of}
     row |= {"account_id": account_id, "kind": kind, "debit": debit, "credit": credited, "amount_micros": amount}
     connection.execute(_ENTRY, {**row, "created_at": now})
 

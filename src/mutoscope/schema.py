@@ -156,11 +156,12 @@ entries = Table(  # each moves an amount from one book to another, so the sum ov
     Column("amount_micros", BigInteger, nullable=False),
     Column("task_id", String(32)),
     Column("key_id", String(16)),
+    Column("model", Text, nullable=False, default=""),  # tasks go after some days, their entries stay
     Column("note", Text, nullable=False, default=""),
     Column("created_at", Float, nullable=False),
     Index("entries_by_task", "task_id", "kind", unique=True),  # one hold, one settlement
-    Index("entries_by_account", "account_id", "seq"),
-    Index("entries_by_key", "key_id", "created_at"),
+    Index("entries_by_account", "account_id", "created_at", "seq", "kind"),
+    Index("entries_by_key", "key_id", "created_at", "seq", "kind"),
     sqlite_autoincrement=True,
 )
 

@@ -61,7 +61,7 @@ _LET_GO = {"worker": None, "lease_until": None, "stage": "", "preview": None}
 _ENDED = [
     tasks.c[name]
     for name in (
-        "id", "key_id", "account_id", "status", "price_micros", "charged_micros", "cost", "started_at", "webhook_url",
+        "id", "key_id", "account_id", "model", "status", "price_micros", "charged_micros", "cost", "started_at", "webhook_url",
     )
 ]  # fmt: skip
 
@@ -338,8 +338,16 @@ class Store:
             if not status.is_terminal:
                 continue
             whose = {"task_id": row["id"], "key_id": row["key_id"]}
-            charged = row["charged_micros"]
-            ledger.close(connection, row["account_id"], row["price_micros"], charged, **whose, now=now)
+            ledger.close(
+                connection,
+                row["account_id"],
+                row["price_micros"],
+                row["charged_micros"],
+                is_made=status is Status.SUCCEEDED,
+                now=now,
+                model=row["model"],
+                **whose,
+            )
             if status is Status.SUCCEEDED:
                 turns.correct(connection, row["account_id"], now - row["started_at"] - row["cost"])
             if row["webhook_url"] and status is not Status.CANCELED:
