@@ -167,6 +167,11 @@ class Keys:
         with self._database.connect() as connection:
             return [Key(*row) for row in connection.execute(query)]
 
+    def get(self, key_id: str) -> Key | None:
+        """The key of this id."""
+        row = self._database.look_up(select(*_KEY).where(keys.c.id == bindparam("id")), {"id": key_id})
+        return Key(**row) if row else None
+
     def revoke(self, key_id: str, account_id: str | None = None) -> bool:
         """End a key at once, by its id; False when there is no such key (of that account) or it was revoked before."""
         statement = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None))

@@ -14,18 +14,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import (
-    Connection,
-    RowMapping,
-    and_,
-    bindparam,
-    case,
-    delete,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, insert, or_, select, update
 
 from mutoscope import ledger, turns
 from mutoscope.database import Database
@@ -61,7 +50,8 @@ _LET_GO = {"worker": None, "lease_until": None, "stage": "", "preview": None}
 _ENDED = [
     tasks.c[name]
     for name in (
-        "id", "key_id", "account_id", "model", "status", "price_micros", "charged_micros", "cost", "started_at", "webhook_url",
+        "id", "key_id", "account_id", "model", "status", "price_micros", "charged_micros", "cost", "started_at",
+        "webhook_url",
     )
 ]  # fmt: skip
 
@@ -338,16 +328,8 @@ class Store:
             if not status.is_terminal:
                 continue
             whose = {"task_id": row["id"], "key_id": row["key_id"]}
-            ledger.close(
-                connection,
-                row["account_id"],
-                row["price_micros"],
-                row["charged_micros"],
-                is_made=status is Status.SUCCEEDED,
-                now=now,
-                model=row["model"],
-                **whose,
-            )
+            amounts, of = (row["price_micros"], row["charged_micros"]), {**whose, "model": row["model"]}
+            ledger.close(connection, row["account_id"], *amounts, is_made=status is Status.SUCCEEDED, now=now, **of)
             if status is Status.SUCCEEDED:
                 turns.correct(connection, row["account_id"], now - row["started_at"] - row["cost"])
             if row["webhook_url"] and status is not Status.CANCELED:

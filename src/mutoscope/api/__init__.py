@@ -17,10 +17,12 @@ from starlette.middleware.cors import CORSMiddleware
 from mutoscope import __version__
 from mutoscope.admission import Admission
 from mutoscope.api import (
+    account,
     events,
     files,
     inspection,
     lists,
+    operators,
     page,
     predictions,
     session,
@@ -133,6 +135,8 @@ def create_app(
         files.router,
         uploads.router,
         inspection.router,
+        account.router,
+        operators.router,
         lists.router,
         predictions.router,
         events.router,

@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Query
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mutoscope import history
 from mutoscope.api import wavespeed
 from mutoscope.api.callers import maker, reader
+from mutoscope.api.fields import MAX_PAGE, Asked, Moment, Word
 from mutoscope.api.predictions import forget, show, unknown_task
 from mutoscope.tasks import Caller
 
 router = APIRouter(tags=["predictions"])
 
-DAY_SECONDS = 86_400
-_DEFAULT_DAYS = 7
-MAX_PAGE = 1_000_000
+_DEFAULT_SECONDS = 7 * 86_400
 _MOST_DELETED = 1000
-
-
-def _in_utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-Moment = Annotated[datetime, AfterValidator(_in_utc)]
-"""ISO 8601, or seconds or milliseconds since the epoch; UTC where no zone is named."""
-
-Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
-
-
-class Asked(BaseModel):
-    """A body or a query in which null and nothing are the same."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _forget_nothing(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        return {name: value for name, value in given.items() if value is not None and value != ""}
 
 
 class Listing(Asked):
@@ -62,7 +39,7 @@ class Listing(Asked):
 
 def _page(request: Request, asked: Listing, asking: Caller) -> Response:
     server = request.app.state.server
-    after = asked.created_after.timestamp() if asked.created_after else time.time() - _DEFAULT_DAYS * DAY_SECONDS
+    after = asked.created_after.timestamp() if asked.created_after else time.time() - _DEFAULT_SECONDS
     wanted = history.Wanted(
         asking.key_id,
         after,

@@ -29,6 +29,9 @@ WORDS = {
 
 _NEVER_HERE = ("timeout", "deleted")  # clients know these words; no task of ours is ever so
 
+UNLIMITED_BALANCE = 1_000_000.0
+"""The balance in dollars that clients are told of an account whose balance refuses nothing: they compare numbers."""
+
 SYNC_TIMED_OUT = 5004
 
 

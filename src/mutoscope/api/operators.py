@@ -1,0 +1,90 @@
+"""Every account, for whoever runs the service: opened, listed, credited. Keys of an account are made at `/keys`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mutoscope import ledger
+from mutoscope.api import wavespeed
+from mutoscope.api.callers import ApiError, operator
+from mutoscope.api.fields import Asked, Dollars, Name, Word
+from mutoscope.keys import Account, KeysError
+from mutoscope.pricing import micros, usd
+from mutoscope.tasks import Caller
+
+router = APIRouter(tags=["operator"])
+
+
+@router.get("/api/v3/admin/accounts")
+def accounts(request: Request, _: Annotated[Caller, Depends(operator)]) -> Response:
+    """All accounts with their balances, the oldest first."""
+    return wavespeed.success([_shown(found) for found in request.app.state.server.keys.accounts()])
+
+
+class NewAccount(Asked):
+    """An account to open."""
+
+    name: Name
+    unlimited: bool = Field(False, description="Its balance refuses nothing.")
+    overdraft: Dollars = Field(0.0, description="How far below zero its balance may fall, in dollars.")
+
+
+@router.post("/api/v3/admin/accounts")
+def create(request: Request, asked: NewAccount, _: Annotated[Caller, Depends(operator)]) -> Response:
+    """Open an account with an empty balance."""
+    floor = -micros(asked.overdraft)
+    try:
+        made = request.app.state.server.keys.create_account(
+            asked.name, is_unlimited=asked.unlimited, floor_micros=floor
+        )
+    except KeysError as error:
+        raise ApiError(409, f"{str(error)[0].upper()}{str(error)[1:]}.", "name_taken") from None
+    return wavespeed.success(_shown(made))
+
+
+class Credit(Asked):
+    """What is given to an account, or taken back."""
+
+    amount: float = Field(
+        allow_inf_nan=False, ge=-1e9, le=1e9, description="In dollars; a negative amount takes some back."
+    )
+    note: Word = Field("", description="What for; it is kept in the books.")
+
+
+@router.post("/api/v3/admin/accounts/{account_id}/credit")
+def credit(request: Request, account_id: str, asked: Credit, _: Annotated[Caller, Depends(operator)]) -> Response:
+    """Give an account credit, or take some back, never more than is there."""
+    server = request.app.state.server
+    amount = micros(asked.amount)
+    if amount == 0:
+        raise ApiError(
+            400, f"amount is {asked.amount:g}: it must be a millionth of a dollar or more.", "invalid_parameter"
+        )
+    found = server.keys.account(account_id)
+    if found is None:
+        raise ApiError(404, "There is no such account.", "account_not_found")
+    with server.store.database.write() as connection:
+        missing = ledger.credit(connection, found.id, amount, note=asked.note, now=time.time())
+    if missing is not None:
+        message = f"The balance is too small to take that back: {usd(missing.micros):g} USD are missing."
+        raise ApiError(402, message, "insufficient_credits")
+    return wavespeed.success(_shown(server.keys.account(found.id)))
+
+
+def _shown(found: Account) -> dict[str, Any]:
+    return {
+        "id": found.id,
+        "name": found.name,
+        "unlimited": found.is_unlimited,
+        "balance": usd(found.available_micros),
+        "held": usd(found.held_micros),
+        "overdraft": usd(-found.floor_micros),
+        "currency": "USD",
+        "created_at": wavespeed.rfc3339(found.created_at),
+    }
