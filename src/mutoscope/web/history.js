@@ -177,7 +177,10 @@ function Card({ take }) {
     else next.delete(id);
     chosen.value = next;
   };
-  const star = () => setFavourite(id, !favourite).catch((error) => notify(error.message, { isFault: true }));
+  const star = () => {
+    put(take);
+    setFavourite(id, !favourite).catch((error) => notify(error.message, { isFault: true }));
+  };
   return html`
     <div class="take" data-status=${status}>
       <button class="take-open" type="button" onClick=${open} aria-label=${`${STATES[status] ?? status}: ${prompt}`}>

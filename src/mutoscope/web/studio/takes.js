@@ -140,13 +140,14 @@ export async function remove(ids) {
   lose(...ids);
 }
 
+/** Mark a take that is known here as a favourite, or as none. */
 export async function setFavourite(id, favourite) {
-  const before = get(id)?.favourite;
-  put({ ...get(id), id, favourite });
+  const before = get(id).favourite;
+  put({ id, favourite });
   try {
     await api.setFavourite(id, favourite);
   } catch (error) {
-    put({ ...get(id), id, favourite: before });
+    put({ id, favourite: before });
     throw error;
   }
 }
