@@ -30,7 +30,12 @@ export function Announcements() {
   return html`
     <p class="unseen" id="said" role="status">${said.value}</p>
     <div class="toasts" role="status" aria-live="polite">
-      ${note.value && html`<p class=${`toast ${note.value.isFault ? "is-fault" : ""}`}>${note.value.words}</p>`}
+      ${
+        note.value &&
+        html`
+          <p class=${`toast ${note.value.isFault ? "is-fault" : ""}`}>${note.value.words}</p>
+        `
+      }
     </div>
   `;
 }

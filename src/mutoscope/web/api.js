@@ -34,7 +34,8 @@ const acting = (method, path, body, headers) => withKey(() => request(method, pa
 
 export const health = () => reading("GET", "/healthz");
 export const models = () => reading("GET", v3("/models"));
-export const price = (model, inputs, signal) => reading("POST", v3("/model/price"), { model_id: model, inputs }, signal);
+export const price = (model, inputs, signal) =>
+  reading("POST", v3("/model/price"), { model_id: model, inputs }, signal);
 export const inspect = (asked, signal) => reading("POST", v3("/references/inspect"), asked, signal);
 
 export const prediction = (id, signal) => reading("GET", v3(`/predictions/${id}/result`), undefined, signal);
@@ -44,7 +45,8 @@ export const setFavourite = (id, favourite) => acting("PATCH", v3(`/predictions/
 export const removeMany = (ids) => acting("POST", v3("/predictions/delete"), { ids });
 
 /** Start a task. Not tried again by itself, but with the same `once` it can be: the server starts one. */
-export const submit = (model, inputs, once) => acting("POST", v3(`/${model}`), inputs, once && { "Idempotency-Key": once });
+export const submit = (model, inputs, once) =>
+  acting("POST", v3(`/${model}`), inputs, once && { "Idempotency-Key": once });
 
 /** End a task, or forget one that has ended. Saying so twice does no harm, so it is patient too. */
 export const end = (id) => reading("DELETE", v3(`/predictions/${id}`));

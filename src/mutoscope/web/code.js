@@ -16,7 +16,10 @@ const NO_PICTURE = "https://example.com/picture.jpg";
 
 export function View() {
   const model = form.model.value;
-  if (!model) return html`<div class="pane"><div class="skeleton"></div></div>`;
+  if (!model)
+    return html`
+      <div class="pane"><div class="skeleton"></div></div>
+    `;
   const images = urls.value.length ? urls.value : [NO_PICTURE];
   const { prompt = "", ...others } = form.inputs();
   const inputs = { prompt, images, ...others };
@@ -24,26 +27,57 @@ export function View() {
   const take = get(onStage.value[0]);
   return html`
     <div class="pane">
-      <div class="pane-head"><h1>Code</h1><p class="note">What the form holds, as you would ask for it from elsewhere.</p></div>
+      <div class="pane-head">
+        <h1>Code</h1>
+        <p class="note">What the form holds, as you would ask for it from elsewhere.</p>
+      </div>
       <section class="section" aria-labelledby="code-key">
         <div class="section-head"><h2 id="code-key">The key</h2></div>
-        <${Block} label="key" text=${exportKey(isKeyShown.value ? key.value : masked(key.value))} copied=${exportKey(key.value)}>
-          <button class="quiet small" type="button" aria-pressed=${String(isKeyShown.value)} onClick=${() => (isKeyShown.value = !isKeyShown.value)}><${Icon} name="eye" />${isKeyShown.value ? "Hide" : "Show"}</button>
+        <${Block}
+          label="key"
+          text=${exportKey(isKeyShown.value ? key.value : masked(key.value))}
+          copied=${exportKey(key.value)}
+        >
+          <button
+            class="quiet small"
+            type="button"
+            aria-pressed=${String(isKeyShown.value)}
+            onClick=${() => (isKeyShown.value = !isKeyShown.value)}
+          >
+            <${Icon} name="eye" />
+            ${isKeyShown.value ? "Hide" : "Show"}
+          </button>
         <//>
       </section>
       <section class="section" aria-labelledby="code-request">
         <div class="section-head"><h2 id="code-request">The request</h2></div>
         <${Tabs} />
         <div role="tabpanel" id="code-panel" aria-labelledby=${`tab-${tab.value}`}>
-          ${note && html`<p class="note">${note}</p>`}
-          <${Block} label=${tab.value} text=${write({ origin: location.origin, model: model.id, engine: model.engine, inputs })} />
+          ${
+            note &&
+            html`
+              <p class="note">${note}</p>
+            `
+          }
+          <${Block}
+            label=${tab.value}
+            text=${write({ origin: location.origin, model: model.id, engine: model.engine, inputs })}
+          />
         </div>
       </section>
       <section class="section" aria-labelledby="code-raw">
         <div class="section-head"><h2 id="code-raw">As JSON</h2></div>
         <div class="pair">
           <${Block} label="request" title=${`POST /api/v3/${model.id}`} text=${JSON.stringify(inputs, null, 2)} />
-          ${take ? html`<${Block} label="answer" title="The take on the stage" text=${JSON.stringify(take, null, 2)} />` : html`<p class="empty">The answer of the take on the studio’s stage appears here.</p>`}
+          ${
+            take
+              ? html`
+                  <${Block} label="answer" title="The take on the stage" text=${JSON.stringify(take, null, 2)} />
+                `
+              : html`
+                  <p class="empty">The answer of the take on the studio’s stage appears here.</p>
+                `
+          }
         </div>
       </section>
     </div>
@@ -61,7 +95,22 @@ function Tabs() {
   };
   return html`
     <div class="tabs" role="tablist" aria-label="Ways to ask" onKeyDown=${press}>
-      ${names.map((name) => html`<button key=${name} id=${`tab-${name}`} type="button" role="tab" aria-selected=${String(name === tab.value)} aria-controls="code-panel" tabindex=${name === tab.value ? 0 : -1} onClick=${() => (tab.value = name)}>${name}</button>`)}
+      ${names.map(
+        (name) => html`
+          <button
+            key=${name}
+            id=${`tab-${name}`}
+            type="button"
+            role="tab"
+            aria-selected=${String(name === tab.value)}
+            aria-controls="code-panel"
+            tabindex=${name === tab.value ? 0 : -1}
+            onClick=${() => (tab.value = name)}
+          >
+            ${name}
+          </button>
+        `,
+      )}
     </div>
   `;
 }
@@ -69,9 +118,22 @@ function Tabs() {
 const Block = ({ label, title, text, copied = text, children }) => html`
   <figure class="code">
     <div class="code-tools">
-      ${title && html`<figcaption class="note">${title}</figcaption>`}
+      ${
+        title &&
+        html`
+          <figcaption class="note">${title}</figcaption>
+        `
+      }
       ${children}
-      <button class="quiet small" type="button" aria-label=${`Copy: ${label}`} onClick=${() => copy(copied, label === "key" ? "The key" : "The text")}><${Icon} name="copy" />Copy</button>
+      <button
+        class="quiet small"
+        type="button"
+        aria-label=${`Copy: ${label}`}
+        onClick=${() => copy(copied, label === "key" ? "The key" : "The text")}
+      >
+        <${Icon} name="copy" />
+        Copy
+      </button>
     </div>
     <pre tabindex="0" aria-label=${label}>${text}</pre>
   </figure>

@@ -18,10 +18,23 @@ export function Dialog({ title, onClose, children, className = "" }) {
   // Escape twice closes a dialog whatever its page says; one that has to stay opens again.
   const reopen = () => element.current?.isConnected && !onClose && element.current.showModal();
   return html`
-    <dialog class=${`card ${className}`} ref=${element} aria-labelledby="dialog-title" onCancel=${stay} onClose=${reopen}>
+    <dialog
+      class=${`card ${className}`}
+      ref=${element}
+      aria-labelledby="dialog-title"
+      onCancel=${stay}
+      onClose=${reopen}
+    >
       <div class="card-head">
         <h2 id="dialog-title">${title}</h2>
-        ${onClose && html`<button class="quiet small" type="button" aria-label="Close" onClick=${onClose}><${Icon} name="close" /></button>`}
+        ${
+          onClose &&
+          html`
+            <button class="quiet small" type="button" aria-label="Close" onClick=${onClose}>
+              <${Icon} name="close" />
+            </button>
+          `
+        }
       </div>
       ${children}
     </dialog>

@@ -1,5 +1,5 @@
-// Everything this key ever made: searched, filtered, chosen, compared, deleted. Only the rows in sight are drawn, and only
-// their pages are asked for, so that ten thousand takes scroll like ten.
+// Everything this key ever made: searched, filtered, chosen, compared, deleted. Only the rows in sight are drawn, and
+// only their pages are asked for, so that ten thousand takes scroll like ten.
 
 import { notify } from "./announce.js";
 import * as api from "./api.js";
@@ -43,12 +43,22 @@ async function load(number) {
   const controller = new AbortController();
   pages.set(number, controller);
   const { search, status, model, favourite } = untracked(() => asked.value);
-  const filters = { ...(search && { search }), ...(status && { status }), ...(model && { model }), ...(favourite && { favourite }) };
+  const filters = {
+    ...(search && { search }),
+    ...(status && { status }),
+    ...(model && { model }),
+    ...(favourite && { favourite }),
+  };
   const span = { created_after: "2020-01-01T00:00:00Z", created_before: until };
   try {
-    const found = await api.list({ page: number, page_size: PAGE, include_inputs: true, ...span, ...filters }, controller.signal);
+    const found = await api.list(
+      { page: number, page_size: PAGE, include_inputs: true, ...span, ...filters },
+      controller.signal,
+    );
     const items = new Map(rows.value.items);
-    found.items.forEach(({ inputs: input, ...take }, index) => items.set((number - 1) * PAGE + index, { ...take, input }));
+    found.items.forEach(({ inputs: input, ...take }, index) =>
+      items.set((number - 1) * PAGE + index, { ...take, input }),
+    );
     rows.value = { total: found.total, items, error: null };
   } catch (error) {
     if (!controller.signal.aborted) rows.value = { ...rows.value, error };
@@ -62,7 +72,9 @@ const inSight = computed(() => {
   return { from, to };
 });
 
-const wanted = computed(() => `${Math.floor(inSight.value.from / PAGE) + 1} ${Math.floor(Math.max(0, inSight.value.to - 1) / PAGE) + 1}`);
+const wanted = computed(
+  () => `${Math.floor(inSight.value.from / PAGE) + 1} ${Math.floor(Math.max(0, inSight.value.to - 1) / PAGE) + 1}`,
+);
 let settling = 0;
 effect(() => {
   const [from, to] = wanted.value.split(" ").map(Number);
@@ -86,14 +98,38 @@ export function View() {
         <p class="note" role="status">${total === null ? "" : `${grouped(total)} ${total === 1 ? "take" : "takes"}`}</p>
       </div>
       <${Filters} />
-      ${error
-        ? error.isMissing
-          ? html`<p class="empty">This server keeps no history that can be listed. The takes of this browser are on the strip below the studio’s stage.</p>`
-          : html`<${Fault} error=${error} />`
-        : total === 0
-          ? html`<p class="empty">${isNarrowed ? "No take fits. Ask for less." : "Nothing yet. What you render appears here, with everything that made it."}</p>`
-          : html`<${Shelf} />`}
-      ${chosen.value.size > 0 && html`<${Chosen} />`}
+      ${
+        error
+          ? error.isMissing
+            ? html`
+                <p class="empty">
+                  This server keeps no history that can be listed. The takes of this browser are on the strip below the
+                  studio’s stage.
+                </p>
+              `
+            : html`
+                <${Fault} error=${error} />
+              `
+          : total === 0
+            ? html`
+                <p class="empty">
+                  ${
+                    isNarrowed
+                      ? "No take fits. Ask for less."
+                      : "Nothing yet. What you render appears here, with everything that made it."
+                  }
+                </p>
+              `
+            : html`
+                <${Shelf} />
+              `
+      }
+      ${
+        chosen.value.size > 0 &&
+        html`
+          <${Chosen} />
+        `
+      }
     </div>
   `;
 }
@@ -107,16 +143,41 @@ function Filters() {
   };
   return html`
     <div class="filters" role="search">
-      <label class="search"><${Icon} name="search" /><input type="search" aria-label="Search the prompts" placeholder="Search the prompts" defaultValue=${asked.value.search} onInput=${search} /></label>
+      <label class="search">
+        <${Icon} name="search" />
+        <input
+          type="search"
+          aria-label="Search the prompts"
+          placeholder="Search the prompts"
+          defaultValue=${asked.value.search}
+          onInput=${search}
+        />
+      </label>
       <select aria-label="State" value=${asked.value.status} onChange=${({ target }) => ask({ status: target.value })}>
         <option value="">Every state</option>
-        ${Object.entries(STATES).map(([value, word]) => html`<option value=${value} key=${value}>${word}</option>`)}
+        ${Object.entries(STATES).map(
+          ([value, word]) => html`
+            <option value=${value} key=${value}>${word}</option>
+          `,
+        )}
       </select>
       <select aria-label="Model" value=${asked.value.model} onChange=${({ target }) => ask({ model: target.value })}>
         <option value="">Every model</option>
-        ${form.catalogue.value.map(({ id, title }) => html`<option value=${id} key=${id}>${title}</option>`)}
+        ${form.catalogue.value.map(
+          ({ id, title }) => html`
+            <option value=${id} key=${id}>${title}</option>
+          `,
+        )}
       </select>
-      <button class="plain" type="button" aria-pressed=${String(asked.value.favourite)} onClick=${() => ask({ favourite: !asked.value.favourite })}><${Icon} name="star" fill=${asked.value.favourite} />Favourites</button>
+      <button
+        class="plain"
+        type="button"
+        aria-pressed=${String(asked.value.favourite)}
+        onClick=${() => ask({ favourite: !asked.value.favourite })}
+      >
+        <${Icon} name="star" fill=${asked.value.favourite} />
+        Favourites
+      </button>
     </div>
   `;
 }
@@ -131,7 +192,12 @@ function Shelf() {
       const columns = Math.max(1, Math.floor((room + GAP) / (least + GAP)));
       const width = (room - GAP * (columns - 1)) / columns;
       const height = (width * 9) / 16 + WORDS;
-      const next = { first: Math.floor(scrollTop / height), count: Math.ceil(clientHeight / height) + 1, columns, width };
+      const next = {
+        first: Math.floor(scrollTop / height),
+        count: Math.ceil(clientHeight / height) + 1,
+        columns,
+        width,
+      };
       if (Object.keys(next).some((name) => next[name] !== sight.value[name])) sight.value = next;
     };
     const observer = new ResizeObserver(measure);
@@ -151,13 +217,31 @@ function Shelf() {
   const height = rowHeight.value;
   const cards = [];
   for (let index = from; index < to; index += 1) {
-    const place = { left: `${(index % columns) * (width + GAP)}px`, top: `${Math.floor(index / columns) * height}px`, width: `${width}px` };
+    const place = {
+      left: `${(index % columns) * (width + GAP)}px`,
+      top: `${Math.floor(index / columns) * height}px`,
+      width: `${width}px`,
+    };
     const take = items.get(index);
-    cards.push(html`<li key=${index} style=${place} aria-setsize=${total} aria-posinset=${index + 1}>${take ? html`<${Card} take=${takes.value.get(take.id) ?? take} />` : html`<div class="card-gap"></div>`}</li>`);
+    cards.push(html`
+      <li key=${index} style=${place} aria-setsize=${total} aria-posinset=${index + 1}>
+        ${
+          take
+            ? html`
+                <${Card} take=${takes.value.get(take.id) ?? take} />
+              `
+            : html`
+                <div class="card-gap"></div>
+              `
+        }
+      </li>
+    `);
   }
   return html`
     <div class="shelf" ref=${shelf} tabindex="0" role="region" aria-label="Takes">
-      <ul style=${{ height: `${Math.ceil((total ?? 12) / columns) * height}px` }}>${cards}</ul>
+      <ul style=${{ height: `${Math.ceil((total ?? 12) / columns) * height}px` }}>
+        ${cards}
+      </ul>
     </div>
   `;
 }
@@ -184,12 +268,34 @@ function Card({ take }) {
   return html`
     <div class="take" data-status=${status}>
       <button class="take-open" type="button" onClick=${open} aria-label=${`${STATES[status] ?? status}: ${prompt}`}>
-        <span class="take-picture">${poster ? html`<img src=${poster} alt="" loading="lazy" decoding="async" />` : html`<${Icon} name=${status === "failed" ? "warning" : status === "cancelled" ? "close" : "film"} />`}</span>
+        <span class="take-picture">
+          ${
+            poster
+              ? html`
+                  <img src=${poster} alt="" loading="lazy" decoding="async" />
+                `
+              : html`
+                  <${Icon} name=${status === "failed" ? "warning" : status === "cancelled" ? "close" : "film"} />
+                `
+          }
+        </span>
         <span class="take-prompt">${prompt}</span>
-        <span class="note">${status === "completed" ? since(created) : `${STATES[status] ?? status}  ·  ${since(created)}`}</span>
+        <span class="note">
+          ${status === "completed" ? since(created) : `${STATES[status] ?? status}  ·  ${since(created)}`}
+        </span>
       </button>
-      <label class="take-choose"><input type="checkbox" checked=${chosen.value.has(id)} onChange=${choose} aria-label=${`Choose: ${prompt}`} /></label>
-      <button class="take-star" type="button" aria-pressed=${String(Boolean(favourite))} aria-label=${`Favourite: ${prompt}`} onClick=${star}><${Icon} name="star" fill=${favourite} /></button>
+      <label class="take-choose">
+        <input type="checkbox" checked=${chosen.value.has(id)} onChange=${choose} aria-label=${`Choose: ${prompt}`} />
+      </label>
+      <button
+        class="take-star"
+        type="button"
+        aria-pressed=${String(Boolean(favourite))}
+        aria-label=${`Favourite: ${prompt}`}
+        onClick=${star}
+      >
+        <${Icon} name="star" fill=${favourite} />
+      </button>
     </div>
   `;
 }
@@ -203,7 +309,12 @@ function Chosen() {
     go("");
   };
   const forget = async () => {
-    if (!confirm(`Delete ${ids.length === 1 ? "this take" : `these ${ids.length} takes`} and their videos from the server?`)) return;
+    if (
+      !confirm(
+        `Delete ${ids.length === 1 ? "this take" : `these ${ids.length} takes`} and their videos from the server?`,
+      )
+    )
+      return;
     try {
       await remove(ids);
       notify(`${ids.length} deleted.`);
@@ -216,8 +327,19 @@ function Chosen() {
   return html`
     <div class="chosen" role="toolbar" aria-label="The chosen takes">
       <span>${ids.length} chosen</span>
-      <button class="plain small" type="button" disabled=${ids.length < 2 || ids.length > MOST_COMPARED} onClick=${compare}><${Icon} name="split" />Compare</button>
-      <button class="plain small danger" type="button" onClick=${forget}><${Icon} name="trash" />Delete</button>
+      <button
+        class="plain small"
+        type="button"
+        disabled=${ids.length < 2 || ids.length > MOST_COMPARED}
+        onClick=${compare}
+      >
+        <${Icon} name="split" />
+        Compare
+      </button>
+      <button class="plain small danger" type="button" onClick=${forget}>
+        <${Icon} name="trash" />
+        Delete
+      </button>
       <button class="quiet small" type="button" onClick=${() => (chosen.value = new Set())}>Clear</button>
     </div>
   `;

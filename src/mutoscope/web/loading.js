@@ -22,14 +22,36 @@ export function Section({ title, note, state, tools, children }) {
   const id = `section-${title.toLowerCase().replace(/\W+/g, "-")}`;
   return html`
     <section class="section" aria-labelledby=${id}>
-      <div class="section-head"><h2 id=${id}>${title}</h2>${tools}</div>
-      ${note && html`<p class="note">${note}</p>`}
-      ${state.error ? html`<${Fault} error=${state.error} />` : state.data === undefined ? html`<div class="skeleton is-low" role="status" aria-label="Loading"></div>` : children(state.data)}
+      <div class="section-head">
+        <h2 id=${id}>${title}</h2>
+        ${tools}
+      </div>
+      ${
+        note &&
+        html`
+          <p class="note">${note}</p>
+        `
+      }
+      ${
+        state.error
+          ? html`
+              <${Fault} error=${state.error} />
+            `
+          : state.data === undefined
+            ? html`
+                <div class="skeleton is-low" role="status" aria-label="Loading"></div>
+              `
+            : children(state.data)
+      }
     </section>
   `;
 }
 
 export const Fault = ({ error }) =>
   error.isMissing
-    ? html`<p class="empty">This server does not offer this.</p>`
-    : html`<p class="problem" role="alert">${error.message}</p>`;
+    ? html`
+        <p class="empty">This server does not offer this.</p>
+      `
+    : html`
+        <p class="problem" role="alert">${error.message}</p>
+      `;

@@ -31,9 +31,18 @@ function View() {
     if (path === "recipe") whenStocked(() => recipe.open(rest));
     if (load && !loaded[path]) load().then(({ View: found }) => setLoaded((before) => ({ ...before, [path]: found })));
   }, [path, rest]);
-  if (!load) return html`<${Studio} />`;
+  if (!load)
+    return html`
+      <${Studio} />
+    `;
   const Later = loaded[path];
-  return Later ? html`<${Later} rest=${rest} />` : html`<div class="pane"><div class="skeleton"></div></div>`;
+  return Later
+    ? html`
+        <${Later} rest=${rest} />
+      `
+    : html`
+        <div class="pane"><div class="skeleton"></div></div>
+      `;
 }
 
 const Page = () => html`
@@ -49,7 +58,12 @@ const isStocked = new Promise((resolve) => (stocked = resolve));
 const whenStocked = (act) => isStocked.then(act);
 
 await takeLink();
-render(html`<${Page} />`, document.getElementById("page"));
+render(
+  html`
+    <${Page} />
+  `,
+  document.getElementById("page"),
+);
 if (!key.value) await askForKey("");
 api.health().then(({ sandbox }) => (isSandbox.value = sandbox));
 form.stock(await api.models());

@@ -20,7 +20,7 @@ export function askForKey(refused) {
     waiting = {};
     waiting.promise = new Promise((resolve) => (waiting.resolve = resolve));
   }
-  card.value = { problem: refused ? UNKNOWN : card.value?.problem ?? "", mayCancel: false };
+  card.value = { problem: refused ? UNKNOWN : (card.value?.problem ?? ""), mayCancel: false };
   return waiting.promise;
 }
 
@@ -73,7 +73,8 @@ export async function takeLink() {
     if (answer.ok) keep(data.key);
     else if (!key.value) card.value = { problem: message, mayCancel: false };
   } catch {
-    if (!key.value) card.value = { problem: "The server can’t be reached. Open the link again in a moment.", mayCancel: false };
+    if (!key.value)
+      card.value = { problem: "The server can’t be reached. Open the link again in a moment.", mayCancel: false };
   }
 }
 

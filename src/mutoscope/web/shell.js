@@ -45,28 +45,88 @@ export function Shell({ children }) {
   return html`
     <a class="skip" href="#main" onClick=${skip}>To the content</a>
     <header class="top">
-      <a class="brand" href=${href("")}><${Icon} name="reel" />Mutoscope</a>
+      <a class="brand" href=${href("")}>
+        <${Icon} name="reel" />
+        Mutoscope
+      </a>
       <nav class="views" aria-label="Views">
         ${VIEWS.map(
           ({ path: to, name, icon }) => html`
             <a key=${to} href=${href(to)} aria-current=${to === path ? "page" : undefined}>
-              <${Icon} name=${icon} /><span>${name}</span>
-              ${to === "" && running.value.length > 0 && path !== "" && html`<span class="count" aria-label=${`${running.value.length} running`}>${running.value.length}</span>`}
+              <${Icon} name=${icon} />
+              <span>${name}</span>
+              ${
+                to === "" &&
+                running.value.length > 0 &&
+                path !== "" &&
+                html`
+                  <span class="count" aria-label=${`${running.value.length} running`}>${running.value.length}</span>
+                `
+              }
             </a>
           `,
         )}
       </nav>
-      ${isSandbox.value && html`<p class="sandbox" title="Every model is answered by the animatic; nothing here is SkyReels output"><strong>Sandbox</strong><span class="unseen">: every model is answered by the animatic; nothing here is SkyReels output</span></p>`}
-      <button class="quiet square" type="button" title=${`Theme: ${THEMES[theme.value]}`} aria-label=${`Theme: ${THEMES[theme.value]}`} onClick=${nextTheme}><${Icon} name="theme" /></button>
-      <button class="quiet square help" type="button" title="Keyboard (?)" aria-label="Keyboard" onClick=${() => (isHelpOpen.value = true)}><${Icon} name="help" /></button>
-      ${key.value && html`<button class="quiet square" type="button" title="Key" aria-label=${`Key ${key.value.slice(0, 8)}…: change or forget it`} onClick=${changeKey}><${Icon} name="key" /></button>`}
+      ${
+        isSandbox.value &&
+        html`
+          <p class="sandbox" title="Every model is answered by the animatic; nothing here is SkyReels output">
+            <strong>Sandbox</strong>
+            <span class="unseen">: every model is answered by the animatic; nothing here is SkyReels output</span>
+          </p>
+        `
+      }
+      <button
+        class="quiet square"
+        type="button"
+        title=${`Theme: ${THEMES[theme.value]}`}
+        aria-label=${`Theme: ${THEMES[theme.value]}`}
+        onClick=${nextTheme}
+      >
+        <${Icon} name="theme" />
+      </button>
+      <button
+        class="quiet square help"
+        type="button"
+        title="Keyboard (?)"
+        aria-label="Keyboard"
+        onClick=${() => (isHelpOpen.value = true)}
+      >
+        <${Icon} name="help" />
+      </button>
+      ${
+        key.value &&
+        html`
+          <button
+            class="quiet square"
+            type="button"
+            title="Key"
+            aria-label=${`Key ${key.value.slice(0, 8)}…: change or forget it`}
+            onClick=${changeKey}
+          >
+            <${Icon} name="key" />
+          </button>
+        `
+      }
     </header>
     <main id="main" tabindex=${path ? 0 : -1}>${children}</main>
-    ${isHelpOpen.value && html`
-      <${Dialog} title="Keyboard" onClose=${() => (isHelpOpen.value = false)}>
-        <dl class="shortcuts">${SHORTCUTS.map(([keys, words]) => html`<div key=${keys}><dt><kbd>${keys}</kbd></dt><dd>${words}</dd></div>`)}</dl>
-      <//>
-    `}
+    ${
+      isHelpOpen.value &&
+      html`
+        <${Dialog} title="Keyboard" onClose=${() => (isHelpOpen.value = false)}>
+          <dl class="shortcuts">
+            ${SHORTCUTS.map(
+              ([keys, words]) => html`
+                <div key=${keys}>
+                  <dt><kbd>${keys}</kbd></dt>
+                  <dd>${words}</dd>
+                </div>
+              `,
+            )}
+          </dl>
+        <//>
+      `
+    }
   `;
 }
 
@@ -83,7 +143,8 @@ function useShortcuts() {
         run();
         return;
       }
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select, dialog")) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select, dialog"))
+        return;
       const view = VIEWS[Number(event.key) - 1];
       if (event.key === "?") isHelpOpen.value = true;
       else if (event.key === "/") document.querySelector('[data-field="prompt"]')?.focus();

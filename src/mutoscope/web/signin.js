@@ -5,7 +5,12 @@ import { html, useRef, useState } from "./html.js";
 import { card, closeCard, key, masked, signIn, signOut } from "./session.js";
 
 export function SignIn() {
-  return card.value && html`<${Card} problem=${card.value.problem} mayCancel=${card.value.mayCancel} />`;
+  return (
+    card.value &&
+    html`
+      <${Card} problem=${card.value.problem} mayCancel=${card.value.mayCancel} />
+    `
+  );
 }
 
 function Card({ problem, mayCancel }) {
@@ -24,12 +29,19 @@ function Card({ problem, mayCancel }) {
   }
 
   return html`
-    <${Dialog} title=${mayCancel ? "Use another key" : "Sign in with a key"} onClose=${mayCancel && closeCard} className="signin">
+    <${Dialog}
+      title=${mayCancel ? "Use another key" : "Sign in with a key"}
+      onClose=${mayCancel && closeCard}
+      className="signin"
+    >
       <form onSubmit=${submit} novalidate>
         <p class="note">
-          ${mayCancel && key.value ? html`Signed in with <code>${masked(key.value)}</code>. ` : ""}
-          A key stays in this browser. Whoever runs this server makes one with <code>mutoscope keys create NAME</code>, or opens
-          the link that <code>mutoscope serve</code> prints when it starts.
+          ${mayCancel && key.value && html`Signed in with <code>${masked(key.value)}</code>. `}
+          ${"A key stays in this browser. Whoever runs this server makes one with "}
+          <code>mutoscope keys create NAME</code>
+          ${", or opens the link that "}
+          <code>mutoscope serve</code>
+          ${" prints when it starts."}
         </p>
         <input type="text" autocomplete="username" value="api-key" aria-label="Name" hidden />
         <input
@@ -46,8 +58,19 @@ function Card({ problem, mayCancel }) {
         />
         <p class="problem" id="signin-problem" role="alert">${words}</p>
         <div class="card-actions">
-          ${mayCancel && key.value && html`<button class="link" type="button" onClick=${signOut}>Forget this key</button>`}
-          ${mayCancel && html`<button class="plain" type="button" onClick=${closeCard}>Cancel</button>`}
+          ${
+            mayCancel &&
+            key.value &&
+            html`
+              <button class="link" type="button" onClick=${signOut}>Forget this key</button>
+            `
+          }
+          ${
+            mayCancel &&
+            html`
+              <button class="plain" type="button" onClick=${closeCard}>Cancel</button>
+            `
+          }
           <button class="primary" type="submit" disabled=${isBusy}>Sign in</button>
         </div>
       </form>

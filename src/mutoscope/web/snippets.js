@@ -11,7 +11,9 @@ function python(value, indent = "") {
   const inner = `${indent}    `;
   if (Array.isArray(value)) return `[${value.map((each) => python(each, indent)).join(", ")}]`;
   if (value && typeof value === "object") {
-    const lines = Object.entries(value).map(([name, each]) => `${inner}${JSON.stringify(name)}: ${python(each, inner)},`);
+    const lines = Object.entries(value).map(
+      ([name, each]) => `${inner}${JSON.stringify(name)}: ${python(each, inner)},`,
+    );
     return `{\n${lines.join("\n")}\n${indent}}`;
   }
   if (typeof value === "boolean") return value ? "True" : "False";
@@ -43,7 +45,9 @@ print(result["outputs"][0])`;
 
 function openai({ origin, model, inputs }) {
   const { prompt, duration, images = [], aspect_ratio: shape, seed, resolution } = inputs;
-  const extra = Object.fromEntries(Object.entries({ images, aspect_ratio: shape, seed, resolution }).filter(([, value]) => value !== undefined));
+  const extra = Object.fromEntries(
+    Object.entries({ images, aspect_ratio: shape, seed, resolution }).filter(([, value]) => value !== undefined),
+  );
   return `# pip install openai
 import os
 from openai import OpenAI
@@ -63,7 +67,8 @@ function javascript({ origin, model, inputs }) {
 const headers = { Authorization: \`Bearer \${process.env.${VARIABLE}}\`, "Content-Type": "application/json" };
 
 async function ask(path, body) {
-  const answer = await fetch(server + path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body) });
+  const method = body ? "POST" : "GET";
+  const answer = await fetch(server + path, { method, headers, body: body && JSON.stringify(body) });
   const { data, message } = await answer.json();
   if (!answer.ok) throw new Error(message);
   return data;
@@ -89,11 +94,15 @@ function cli({ origin, engine, inputs }) {
     `--server ${shell(origin)} --key "$${VARIABLE}"`,
     "-o video.mp4",
   ];
-  return [`mutoscope render ${shell(prompt ?? "")}`, ...options.filter(Boolean).map((option) => `  ${option}`)].join(" \\\n");
+  return [`mutoscope render ${shell(prompt ?? "")}`, ...options.filter(Boolean).map((option) => `  ${option}`)].join(
+    " \\\n",
+  );
 }
 
 function mcp({ origin }) {
-  return json({ mcpServers: { mutoscope: { command: "mutoscope", args: ["mcp", "--server", origin], env: { [VARIABLE]: "…" } } } });
+  return json({
+    mcpServers: { mutoscope: { command: "mutoscope", args: ["mcp", "--server", origin], env: { [VARIABLE]: "…" } } },
+  });
 }
 
 /** name → { write, note }: `write` takes { origin, model, inputs }. */
@@ -103,7 +112,10 @@ export const SNIPPETS = {
   "Python (openai)": { write: openai },
   JavaScript: { write: javascript },
   "Command line": { write: cli },
-  MCP: { write: mcp, note: "For the settings of a client of the Model Context Protocol; put the key in place of the dots." },
+  MCP: {
+    write: mcp,
+    note: "For the settings of a client of the Model Context Protocol; put the key in place of the dots.",
+  },
 };
 
 export const exportKey = (key) => `export ${VARIABLE}=${key}`;

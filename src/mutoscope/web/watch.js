@@ -16,7 +16,7 @@ export const isOver = (found) => !GOING_ON.has(found.status);
 export async function* watch(id, { signal, every = 1_000, byStream = true } = {}) {
   let found = await api.prediction(id, signal);
   yield found;
-  for (let tries = 0, last = ""; !isOver(found); ) {
+  for (let tries = 0, last = ""; !isOver(found);) {
     if (!byStream || !hasStreams || streams >= MOST_STREAMS) {
       await pause(0, signal, every);
       found = await api.prediction(id, signal);
@@ -52,7 +52,7 @@ async function* eventsOf(answer, signal) {
   const stop = () => reader.cancel().catch(() => {});
   signal?.addEventListener("abort", stop);
   try {
-    for (let text = ""; ; ) {
+    for (let text = ""; ;) {
       const { done, value } = await orSilence(reader.read());
       if (done) return;
       const blocks = (text + value).replaceAll("\r\n", "\n").split("\n\n");

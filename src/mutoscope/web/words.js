@@ -6,7 +6,8 @@ export const grouped = (number) => number.toLocaleString("en-US");
 export function money(amount, { free = "$0.00" } = {}) {
   if (amount === 0) return free;
   const digits = Math.abs(amount) < 0.01 || Math.round(amount * 1e4) % 100 ? 4 : 2;
-  return `${amount < 0 ? "−" : ""}$${Math.abs(amount).toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: digits })}`;
+  const form = { minimumFractionDigits: 2, maximumFractionDigits: digits };
+  return `${amount < 0 ? "−" : ""}$${Math.abs(amount).toLocaleString("en-US", form)}`;
 }
 
 export function bytes(count) {
@@ -26,7 +27,8 @@ export function timeLeft(low, high = low) {
 
 const PLACES = ["first", "second", "third"];
 
-export const queued = (place) => (place ? `Waiting, ${PLACES[place - 1] ?? `${grouped(place)}th`} in the queue` : "Waiting");
+export const queued = (place) =>
+  place ? `Waiting, ${PLACES[place - 1] ?? `${grouped(place)}th`} in the queue` : "Waiting";
 
 const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
@@ -40,11 +42,18 @@ export function since(iso, now = Date.now()) {
 }
 
 /** "24 Nov 2026". Takes an ISO text, or milliseconds. */
-export const day = (time) => new Date(time).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
+export const day = (time) =>
+  new Date(time).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
 
 /** "24 Nov, 11:05:09". */
 export const moment = (time) =>
-  new Date(time).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  new Date(time).toLocaleString("en-GB", {
+    day: "numeric",
+    month: "short",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+  });
 
 export const capital = (words) => words.charAt(0).toUpperCase() + words.slice(1);
 
@@ -62,12 +71,18 @@ export const STATES = {
 
 /** Width over height of "16:9". */
 export function ratioOf(shape) {
-  const [width, height] = String(shape ?? "16:9").split(":").map(Number);
+  const [width, height] = String(shape ?? "16:9")
+    .split(":")
+    .map(Number);
   return width / height || 16 / 9;
 }
 
 /** What a downloaded video is called. */
 export function fileName({ input, seed }) {
-  const words = (input?.prompt ?? "").normalize("NFKD").toLowerCase().match(/[a-z0-9]+/g) ?? [];
+  const words =
+    (input?.prompt ?? "")
+      .normalize("NFKD")
+      .toLowerCase()
+      .match(/[a-z0-9]+/g) ?? [];
   return ["mutoscope", ...words.slice(0, 6), seed].join("-").slice(0, 80) + ".mp4";
 }

@@ -15,7 +15,11 @@ export function View() {
   return html`
     <div class="pane">
       <div class="pane-head"><h1>${state.data?.name ? `Account ${state.data.name}` : "Account"}</h1></div>
-      <${Section} title="Balance and limits" state=${state}>${(account) => html`<${Summary} account=${account} />`}<//>
+      <${Section} title="Balance and limits" state=${state}>
+        ${(account) => html`
+          <${Summary} account=${account} />
+        `}
+      <//>
       <${Spending} />
       <${Keys} mayManage=${mayManage} />
       <${Billing} />
@@ -31,10 +35,25 @@ function Summary({ account }) {
     ["Held for what runs", money(held ?? 0)],
     ["Videos a minute", limit(key.videos_per_minute)],
     ["At the same time", limit(key.concurrency)],
-    ["Spent today", money(key.spent_today ?? 0) + (key.daily_cap === null || key.daily_cap === undefined ? "" : ` of ${money(key.daily_cap)}`)],
+    [
+      "Spent today",
+      money(key.spent_today ?? 0) +
+        (key.daily_cap === null || key.daily_cap === undefined ? "" : ` of ${money(key.daily_cap)}`),
+    ],
     ["This key", [key.name, key.tier].filter(Boolean).join(", ") || "–"],
   ];
-  return html`<dl class="facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+  return html`
+    <dl class="facts">
+      ${facts.map(
+        ([name, value]) => html`
+          <div key=${name}>
+            <dt>${name}</dt>
+            <dd>${value}</dd>
+          </div>
+        `,
+      )}
+    </dl>
+  `;
 }
 
 const limit = (value) => (value === null || value === undefined ? "No limit" : grouped(value));

@@ -20,7 +20,13 @@ export function Spending() {
     });
     return { days, summary: found.summary };
   });
-  return html`<${Section} title="Spent by day" state=${state}>${({ days, summary }) => html`<${Chart} days=${days} summary=${summary} />`}<//>`;
+  return html`
+    <${Section} title="Spent by day" state=${state}>
+      ${({ days, summary }) => html`
+        <${Chart} days=${days} summary=${summary} />
+      `}
+    <//>
+  `;
 }
 
 function Chart({ days, summary }) {
@@ -28,28 +34,69 @@ function Chart({ days, summary }) {
   const step = WIDTH / days.length;
   const total = days.reduce((sum, { amount }) => sum + amount, 0);
   return html`
-    <p class="note">${money(total)} in ${days.length} days, for ${grouped(summary?.total_requests ?? days.reduce((sum, { count }) => sum + count, 0))} videos.</p>
-    <svg class="chart" viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label=${`Spent by day, ${day(days[0].date)} to ${day(days.at(-1).date)}: ${money(total)} in all, ${money(most)} at most.`}>
+    <p class="note">
+      ${money(total)} in ${days.length} days, for
+      ${grouped(summary?.total_requests ?? days.reduce((sum, { count }) => sum + count, 0))} videos.
+    </p>
+    <svg
+      class="chart"
+      viewBox=${`0 0 ${WIDTH} ${HEIGHT}`}
+      role="img"
+      aria-label=${`Spent by day since ${day(days[0].date)}: ${money(total)} in all, ${money(most)} at most.`}
+    >
       <line x1="0" x2=${WIDTH} y1=${HEIGHT - FOOT} y2=${HEIGHT - FOOT} />
       ${days.map(({ date, amount, count }, index) => {
         const height = most ? Math.max(amount ? 2 : 0, ((HEIGHT - FOOT - 16) * amount) / most) : 0;
         return html`
           <g key=${date}>
-            <rect class="chart-bar" x=${index * step + 2} y=${HEIGHT - FOOT - height} width=${step - 4} height=${height} rx="2" />
-            <rect class="chart-hit" x=${index * step} y="0" width=${step} height=${HEIGHT}><title>${`${day(date)}: ${money(amount)}, ${count} videos`}</title></rect>
+            <rect
+              class="chart-bar"
+              x=${index * step + 2}
+              y=${HEIGHT - FOOT - height}
+              width=${step - 4}
+              height=${height}
+              rx="2"
+            />
+            <rect class="chart-hit" x=${index * step} y="0" width=${step} height=${HEIGHT}>
+              <title>${`${day(date)}: ${money(amount)}, ${count} videos`}</title>
+            </rect>
           </g>
         `;
       })}
       <text x="0" y=${HEIGHT - 4}>${day(days[0].date)}</text>
       <text x=${WIDTH} y=${HEIGHT - 4} text-anchor="end">today</text>
-      ${most > 0 && html`<text x="0" y="11">${money(most)}</text>`}
+      ${
+        most > 0 &&
+        html`
+          <text x="0" y="11">${money(most)}</text>
+        `
+      }
     </svg>
     <details class="more">
       <summary>As a table</summary>
       <div class="table" tabindex="0" role="region" aria-label="Table of days">
         <table>
-          <thead><tr><th scope="col">Day</th><th scope="col">Videos</th><th scope="col">Spent</th></tr></thead>
-          <tbody>${days.filter(({ count }) => count).reverse().map(({ date, amount, count }) => html`<tr key=${date}><th scope="row">${day(date)}</th><td>${grouped(count)}</td><td>${money(amount)}</td></tr>`)}</tbody>
+          <thead>
+            <tr>
+              <th scope="col">Day</th>
+              <th scope="col">Videos</th>
+              <th scope="col">Spent</th>
+            </tr>
+          </thead>
+          <tbody>
+            ${days
+              .filter(({ count }) => count)
+              .reverse()
+              .map(
+                ({ date, amount, count }) => html`
+                  <tr key=${date}>
+                    <th scope="row">${day(date)}</th>
+                    <td>${grouped(count)}</td>
+                    <td>${money(amount)}</td>
+                  </tr>
+                `,
+              )}
+          </tbody>
         </table>
       </div>
     </details>

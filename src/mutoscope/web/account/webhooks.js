@@ -34,30 +34,55 @@ export function Webhooks() {
     again();
   };
   return html`
-    <${Section} title="Webhook secret" state=${secret} note="Every webhook is signed with it: keep it where you verify them.">
+    <${Section}
+      title="Webhook secret"
+      state=${secret}
+      note="Every webhook is signed with it: keep it where you verify them."
+    >
       ${({ secret: text }) => html`
         <p class="row">
           <code>${masked(text)}</code>
-          <button class="plain small" type="button" onClick=${() => copy(text, "The secret")}><${Icon} name="copy" />Copy</button>
+          <button class="plain small" type="button" onClick=${() => copy(text, "The secret")}>
+            <${Icon} name="copy" />
+            Copy
+          </button>
           <button class="quiet small" type="button" onClick=${rotate}>Make a new one</button>
         </p>
       `}
     <//>
     <${Section} title="Webhook deliveries" state=${state}>
-      ${({ items, total, has_more: hasMore }) => items.length === 0
-        ? html`<p class="empty">None yet. Add <code>?webhook=https://…</code> to a request, and its end is told there.</p>`
-        : html`
-          <ul class="deliveries">
-            ${items.map((each) => html`<${Delivery} key=${each.id} delivery=${each} onReplay=${() => replay(each.id)} />`)}
-          </ul>
-          ${(page > 1 || hasMore) && html`
-            <p class="row">
-              <button class="plain small" type="button" disabled=${page === 1} onClick=${() => setPage(page - 1)}>Newer</button>
-              <button class="plain small" type="button" disabled=${!hasMore} onClick=${() => setPage(page + 1)}>Older</button>
-              <span class="note">${total} in all</span>
-            </p>
-          `}
-        `}
+      ${({ items, total, has_more: hasMore }) =>
+        items.length === 0
+          ? html`
+              <p class="empty">
+                ${"None yet. Add "}
+                <code>?webhook=https://…</code>
+                ${" to a request, and its end is told there."}
+              </p>
+            `
+          : html`
+              <ul class="deliveries">
+                ${items.map(
+                  (each) => html`
+                    <${Delivery} key=${each.id} delivery=${each} onReplay=${() => replay(each.id)} />
+                  `,
+                )}
+              </ul>
+              ${
+                (page > 1 || hasMore) &&
+                html`
+                  <p class="row">
+                    <button class="plain small" type="button" disabled=${page === 1} onClick=${() => setPage(page - 1)}>
+                      Newer
+                    </button>
+                    <button class="plain small" type="button" disabled=${!hasMore} onClick=${() => setPage(page + 1)}>
+                      Older
+                    </button>
+                    <span class="note">${total} in all</span>
+                  </p>
+                `
+              }
+            `}
     <//>
   `;
 }
@@ -68,12 +93,25 @@ const Delivery = ({ delivery, onReplay }) => html`
       <summary>
         <span class="badge">${capital(delivery.status)}</span>
         <span class="delivery-url">${delivery.url}</span>
-        <span class="note">${delivery.attempts} ${delivery.attempts === 1 ? "attempt" : "attempts"}  ·  ${moment(delivery.created_at)}</span>
+        <span class="note">
+          ${delivery.attempts} ${delivery.attempts === 1 ? "attempt" : "attempts"} · ${moment(delivery.created_at)}
+        </span>
       </summary>
       <ol class="attempts">
-        ${(delivery.log ?? []).map((each) => html`<li key=${each.at}><span>${moment(each.at)}</span><span>${each.status_code || each.error}</span><span class="note">${each.milliseconds} ms</span></li>`)}
+        ${(delivery.log ?? []).map(
+          (each) => html`
+            <li key=${each.at}>
+              <span>${moment(each.at)}</span>
+              <span>${each.status_code || each.error}</span>
+              <span class="note">${each.milliseconds} ms</span>
+            </li>
+          `,
+        )}
       </ol>
-      <button class="plain small" type="button" onClick=${onReplay}><${Icon} name="again" />Send again</button>
+      <button class="plain small" type="button" onClick=${onReplay}>
+        <${Icon} name="again" />
+        Send again
+      </button>
     </details>
   </li>
 `;

@@ -5,7 +5,8 @@ import { html, useEffect, useRef, useState } from "../html.js";
 import { addFiles } from "./references.js";
 
 const REASONS = {
-  NotAllowedError: "The camera was not allowed for this page. Allow it in the browser’s address bar, and open this again.",
+  NotAllowedError:
+    "The camera was not allowed for this page. Allow it in the browser’s address bar, and open this again.",
   NotFoundError: "This device has no camera.",
   NotReadableError: "The camera is in use by another program.",
 };
@@ -44,9 +45,22 @@ export function Camera({ onClose }) {
 
   return html`
     <${Dialog} title="A picture from the camera" onClose=${onClose} className="camera">
-      ${problem
-        ? html`<p class="problem" role="alert">${problem}</p>`
-        : html`<video ref=${video} autoplay muted playsinline aria-label="What the camera sees" onLoadedData=${() => setReady(true)}></video>`}
+      ${
+        problem
+          ? html`
+              <p class="problem" role="alert">${problem}</p>
+            `
+          : html`
+              <video
+                ref=${video}
+                autoplay
+                muted
+                playsinline
+                aria-label="What the camera sees"
+                onLoadedData=${() => setReady(true)}
+              ></video>
+            `
+      }
       <div class="card-actions">
         <button class="plain" type="button" onClick=${onClose}>Cancel</button>
         <button class="primary" type="button" disabled=${!isReady} onClick=${shoot}>Take the picture</button>

@@ -83,8 +83,23 @@ export function Composer() {
   return html`
     <form class="composer" onSubmit=${submit} novalidate aria-label="Shot">
       <div class="fields">
-        ${model ? form.fields.value.map((field) => html`<${Field} key=${field.name} field=${field} />`) : html`<${Skeleton} />`}
-        ${form.catalogue.value.length > 1 && html`<${Models} />`}
+        ${
+          model
+            ? form.fields.value.map(
+                (field) => html`
+                  <${Field} key=${field.name} field=${field} />
+                `,
+              )
+            : html`
+                <${Skeleton} />
+              `
+        }
+        ${
+          form.catalogue.value.length > 1 &&
+          html`
+            <${Models} />
+          `
+        }
       </div>
       <${RunBar} />
     </form>
@@ -93,10 +108,14 @@ export function Composer() {
 
 function Field({ field }) {
   const problem = fault.value?.name === field.name ? fault.value.sentence : "";
-  return html`<${KINDS[field.kind]} field=${field} problem=${problem} />`;
+  return html`
+    <${KINDS[field.kind]} field=${field} problem=${problem} />
+  `;
 }
 
-const Skeleton = () => html`<div class="skeleton" aria-label="Loading the form" role="status"></div>`;
+const Skeleton = () => html`
+  <div class="skeleton" aria-label="Loading the form" role="status"></div>
+`;
 
 const Models = () => html`
   <fieldset class="field">
@@ -105,8 +124,22 @@ const Models = () => html`
       ${form.catalogue.value.map(
         ({ id, title, isFree }) => html`
           <label class="option" key=${id}>
-            <input type="radio" name="model" value=${id} checked=${id === form.model.value.id} onChange=${() => (form.modelId.value = id)} />
-            <span class="option-face"><span>${title}</span>${isFree && html`<span class="note">free</span>`}</span>
+            <input
+              type="radio"
+              name="model"
+              value=${id}
+              checked=${id === form.model.value.id}
+              onChange=${() => (form.modelId.value = id)}
+            />
+            <span class="option-face">
+              <span>${title}</span>
+              ${
+                isFree &&
+                html`
+                  <span class="note">free</span>
+                `
+              }
+            </span>
           </label>
         `,
       )}
@@ -122,7 +155,9 @@ function RunBar() {
     <div class="runbar">
       <p class="problem" role="alert">${fault.value?.sentence}</p>
       <p class="price" aria-live="polite">
-        <span class="amount" id="price">${quote?.problem ? "–" : quote ? money(quote.amount, { free: "Free" }) : "…"}</span>
+        <span class="amount" id="price">
+          ${quote?.problem ? "–" : quote ? money(quote.amount, { free: "Free" }) : "…"}
+        </span>
         <span class="note">${note}</span>
       </p>
       <button class="primary run" type="submit" aria-keyshortcuts="Control+Enter Meta+Enter" disabled=${!model}>

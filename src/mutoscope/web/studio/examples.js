@@ -11,8 +11,18 @@ const EXAMPLES = [
     prompt: "@1 stands before @2 on the launch pad at night, slow push in, warm light",
     shape: "16:9",
   },
-  { title: "Product shot", pictures: ["coffee"], prompt: "Product shot of @1, the camera orbits, a sweep of light, studio", shape: "1:1" },
-  { title: "Portrait", pictures: ["chelsea"], prompt: "@1 looks up as snow begins to fall, slow push in, shallow depth of field", shape: "9:16" },
+  {
+    title: "Product shot",
+    pictures: ["coffee"],
+    prompt: "Product shot of @1, the camera orbits, a sweep of light, studio",
+    shape: "1:1",
+  },
+  {
+    title: "Portrait",
+    pictures: ["chelsea"],
+    prompt: "@1 looks up as snow begins to fall, slow push in, shallow depth of field",
+    shape: "9:16",
+  },
 ];
 
 const address = (name) => `/web/examples/${name}.webp`;
@@ -21,7 +31,9 @@ async function use({ pictures, prompt, shape }) {
   references.replaceAll([]);
   form.fill({ inputs: { prompt, aspect_ratio: shape } });
   const files = await Promise.all(
-    pictures.map(async (name) => new File([await (await fetch(address(name))).blob()], `${name}.webp`, { type: "image/webp" })),
+    pictures.map(
+      async (name) => new File([await (await fetch(address(name))).blob()], `${name}.webp`, { type: "image/webp" }),
+    ),
   );
   references.addFiles(files);
 }
@@ -33,7 +45,11 @@ export const Examples = () => html`
         <li>
           <button class="example" type="button" onClick=${() => use(example)}>
             <span class="example-pictures">
-              ${example.pictures.map((name) => html`<img src=${address(name)} alt="" width="160" height="120" decoding="async" />`)}
+              ${example.pictures.map(
+                (name) => html`
+                  <img src=${address(name)} alt="" width="160" height="120" decoding="async" />
+                `,
+              )}
             </span>
             <span class="example-title">${example.title}</span>
           </button>

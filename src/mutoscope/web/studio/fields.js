@@ -1,4 +1,5 @@
-// A form's fields by their kind: shapes as shapes, whole numbers as sliders, choices side by side, a seed with its dice.
+// A form's fields by their kind: shapes as shapes, whole numbers as sliders, choices side by side, a seed with its
+// dice.
 
 import { html } from "../html.js";
 import { Icon } from "../icons.js";
@@ -38,14 +39,24 @@ export const Choice = ({ field }) => html`
   <fieldset class="field">
     <legend>${field.title}</legend>
     <div class="options">
-      ${field.options.map((option) => html`<${Radio} key=${option} field=${field} value=${option}><span>${option}</span><//>`)}
+      ${field.options.map(
+        (option) => html`
+          <${Radio} key=${option} field=${field} value=${option}><span>${option}</span><//>
+        `,
+      )}
     </div>
   </fieldset>
 `;
 
 const Radio = ({ field, value, children }) => html`
   <label class="option">
-    <input type="radio" name=${field.name} value=${value} checked=${valueOf(field) === value} onChange=${() => set(field.name, value)} />
+    <input
+      type="radio"
+      name=${field.name}
+      value=${value}
+      checked=${valueOf(field) === value}
+      onChange=${() => set(field.name, value)}
+    />
     <span class="option-face">${children}</span>
   </label>
 `;
@@ -56,7 +67,10 @@ export function Slider({ field }) {
   const unit = /second/.test(field.description) ? " s" : "";
   return html`
     <div class="field">
-      <div class="field-head"><label for=${name}>${title}</label><output class="value" for=${name}>${value}${unit}</output></div>
+      <div class="field-head">
+        <label for=${name}>${title}</label>
+        <output class="value" for=${name}>${value}${unit}</output>
+      </div>
       <input
         id=${name}
         data-field=${name}
@@ -68,14 +82,17 @@ export function Slider({ field }) {
         aria-valuetext=${`${value}${unit && " seconds"}`}
         onInput=${(event) => set(name, Number(event.target.value))}
       />
-      <div class="ends" aria-hidden="true"><span>${least}</span><span>${most}${unit}</span></div>
+      <div class="ends" aria-hidden="true">
+        <span>${least}</span>
+        <span>${most}${unit}</span>
+      </div>
     </div>
   `;
 }
 
 export function Seed({ field, problem }) {
   const { name, title, description } = field;
-  const value = isSeedKept.value ? values.value[name] ?? "" : "";
+  const value = isSeedKept.value ? (values.value[name] ?? "") : "";
   const write = (text) => {
     isSeedKept.value = text !== "";
     set(name, /^\d+$/.test(text) && Number.isSafeInteger(Number(text)) ? Number(text) : text === "" ? -1 : text);
@@ -86,7 +103,10 @@ export function Seed({ field, problem }) {
   };
   return html`
     <div class="field">
-      <div class="field-head"><label for=${name}>${title}</label><span class="note">${isSeedKept.value ? "kept" : "drawn anew each time"}</span></div>
+      <div class="field-head">
+        <label for=${name}>${title}</label>
+        <span class="note">${isSeedKept.value ? "kept" : "drawn anew each time"}</span>
+      </div>
       <div class="row">
         <input
           id=${name}
@@ -100,10 +120,23 @@ export function Seed({ field, problem }) {
           value=${String(value)}
           onInput=${(event) => write(event.target.value.trim())}
         />
-        <button class="plain square" type="button" title="Throw the dice" aria-label="Throw the dice" onClick=${() => write(String(Math.floor(Math.random() * FACES)))}>
+        <button
+          class="plain square"
+          type="button"
+          title="Throw the dice"
+          aria-label="Throw the dice"
+          onClick=${() => write(String(Math.floor(Math.random() * FACES)))}
+        >
           <${Icon} name="dice" />
         </button>
-        <button class="plain square" type="button" title="Keep the seed" aria-label="Keep the seed" aria-pressed=${String(isSeedKept.value)} onClick=${keep}>
+        <button
+          class="plain square"
+          type="button"
+          title="Keep the seed"
+          aria-label="Keep the seed"
+          aria-pressed=${String(isSeedKept.value)}
+          onClick=${keep}
+        >
           <${Icon} name=${isSeedKept.value ? "lock" : "unlock"} />
         </button>
       </div>
@@ -111,9 +144,18 @@ export function Seed({ field, problem }) {
   `;
 }
 
-export const Number_ = ({ field, problem }) => html`<${Line} field=${field} problem=${problem} mode="numeric" read=${(text) => (/^-?\d+$/.test(text) ? Number(text) : text)} />`;
+export const Number_ = ({ field, problem }) => html`
+  <${Line}
+    field=${field}
+    problem=${problem}
+    mode="numeric"
+    read=${(text) => (/^-?\d+$/.test(text) ? Number(text) : text)}
+  />
+`;
 
-export const Text = ({ field, problem }) => html`<${Line} field=${field} problem=${problem} mode="text" read=${(text) => text} />`;
+export const Text = ({ field, problem }) => html`
+  <${Line} field=${field} problem=${problem} mode="text" read=${(text) => text} />
+`;
 
 const Line = ({ field, problem, mode, read }) => html`
   <div class="field">
@@ -134,7 +176,12 @@ const Line = ({ field, problem, mode, read }) => html`
 export const Switch = ({ field }) => html`
   <div class="field">
     <label class="switch">
-      <input type="checkbox" role="switch" checked=${Boolean(valueOf(field))} onChange=${(event) => set(field.name, event.target.checked)} />
+      <input
+        type="checkbox"
+        role="switch"
+        checked=${Boolean(valueOf(field))}
+        onChange=${(event) => set(field.name, event.target.checked)}
+      />
       <span>${field.title}</span>
     </label>
     <p class="note">${field.description}</p>

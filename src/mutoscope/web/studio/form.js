@@ -21,10 +21,14 @@ export const quote = signal(null);
 /** Whether the seed stays from one run to the next. */
 export const isSeedKept = signal(draft.isSeedKept ?? false);
 
-export const model = computed(() => catalogue.value.find(({ id }) => id === modelId.value) ?? catalogue.value[0] ?? null);
+export const model = computed(
+  () => catalogue.value.find(({ id }) => id === modelId.value) ?? catalogue.value[0] ?? null,
+);
 /** The free model that shows a shot before it is paid for: one that needs nothing more. */
 export const sketcher = computed(() =>
-  catalogue.value.find(({ isFree, schema }) => isFree && schema.required.every((name) => ["prompt", "images"].includes(name))),
+  catalogue.value.find(
+    ({ isFree, schema }) => isFree && schema.required.every((name) => ["prompt", "images"].includes(name)),
+  ),
 );
 export const fields = computed(() => (model.value ? fieldsOf(model.value.schema) : []));
 export const field = (name) => fields.value.find((each) => each.name === name);
@@ -95,14 +99,22 @@ export function problem() {
   for (const { name, title, kind, isRequired, least, most } of fields.value) {
     const value = values.value[name];
     if (kind === "references") continue;
-    if (isRequired && !String(value ?? "").trim()) return { name, sentence: `Write a ${title.toLowerCase()} first: what happens in the video.` };
+    if (isRequired && !String(value ?? "").trim())
+      return { name, sentence: `Write a ${title.toLowerCase()} first: what happens in the video.` };
     if (kind === "prompt" && value.trim().length > most) {
-      return { name, sentence: `The ${title.toLowerCase()} is too long: ${most.toLocaleString("en-US")} characters are the most.` };
+      return {
+        name,
+        sentence: `The ${title.toLowerCase()} is too long: ${most.toLocaleString("en-US")} characters are the most.`,
+      };
     }
     if (kind === "seed" || kind === "number") {
-      const isWhole = value === undefined || value === "" || (/^-?\d+$/.test(value) && Number.isSafeInteger(Number(value)));
+      const isWhole =
+        value === undefined || value === "" || (/^-?\d+$/.test(value) && Number.isSafeInteger(Number(value)));
       if (!isWhole || Number(value ?? least) < least) {
-        return { name, sentence: `The ${title.toLowerCase()} has to be a whole number from 0 to 9,007,199,254,740,991, or empty.` };
+        return {
+          name,
+          sentence: `The ${title.toLowerCase()} has to be a whole number from 0 to 9,007,199,254,740,991, or empty.`,
+        };
       }
     }
   }
@@ -145,4 +157,11 @@ effect(() => {
   }, SETTLE);
 });
 
-effect(() => remember("draft", { ...recall("draft", {}), model: modelId.value, values: values.value, isSeedKept: isSeedKept.value }));
+effect(() =>
+  remember("draft", {
+    ...recall("draft", {}),
+    model: modelId.value,
+    values: values.value,
+    isSeedKept: isSeedKept.value,
+  }),
+);

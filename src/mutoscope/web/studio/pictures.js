@@ -1,5 +1,5 @@
-// The references as tiles: added by drop, paste, disk, address or camera; put in order, replaced, removed; with what the
-// service sees in each.
+// The references as tiles: added by drop, paste, disk, address or camera; put in order, replaced, removed; with what
+// the service sees in each.
 
 import { say } from "../announce.js";
 import { html, signal, useEffect, useRef, useState } from "../html.js";
@@ -37,26 +37,80 @@ export function Pictures({ field, problem }) {
 
   return html`
     <section class="field" aria-labelledby="pictures-label">
-      <div class="field-head"><h2 id="pictures-label">${field.title}</h2><span class="note">${list.length ? `${list.length} of ${most}` : `1 to ${most}`}</span></div>
-      ${list.length > 0 && html`
-        <ol class="tiles">
-          ${list.map((each, index) => html`<${Tile} key=${each.id} reference=${each} index=${index} count=${list.length} onReplace=${choose} />`)}
-        </ol>
-      `}
-      ${list.length < most && html`
-        <button class=${`add ${list.length ? "is-short" : ""}`} type="button" data-field=${field.name} aria-describedby=${problem ? "pictures-problem" : undefined} onClick=${() => choose()}>
-          <${Icon} name=${list.length ? "plus" : "pictures"} /><span>${list.length ? "Add" : "Drop, paste or choose pictures"}</span>
-        </button>
-        <div class="row sources">
-          <button class="link small" type="button" aria-expanded=${String(isTyping)} onClick=${() => setTyping(!isTyping)}><${Icon} name="globe" />From a web address</button>
-          ${mayCamera && html`<button class="link small" type="button" onClick=${() => (isCameraOpen.value = true)}><${Icon} name="camera" />From the camera</button>`}
-        </div>
-        ${isTyping && html`<${Address} onDone=${() => setTyping(false)} />`}
-      `}
-      <input ref=${chooser} type="file" accept="image/*,.heic,.heif,.avif" multiple hidden onChange=${take} onCancel=${() => setInstead("")} />
+      <div class="field-head">
+        <h2 id="pictures-label">${field.title}</h2>
+        <span class="note">${list.length ? `${list.length} of ${most}` : `1 to ${most}`}</span>
+      </div>
+      ${
+        list.length > 0 &&
+        html`
+          <ol class="tiles">
+            ${list.map(
+              (each, index) => html`
+                <${Tile} key=${each.id} reference=${each} index=${index} count=${list.length} onReplace=${choose} />
+              `,
+            )}
+          </ol>
+        `
+      }
+      ${
+        list.length < most &&
+        html`
+          <button
+            class=${`add ${list.length ? "is-short" : ""}`}
+            type="button"
+            data-field=${field.name}
+            aria-describedby=${problem ? "pictures-problem" : undefined}
+            onClick=${() => choose()}
+          >
+            <${Icon} name=${list.length ? "plus" : "pictures"} />
+            <span>${list.length ? "Add" : "Drop, paste or choose pictures"}</span>
+          </button>
+          <div class="row sources">
+            <button
+              class="link small"
+              type="button"
+              aria-expanded=${String(isTyping)}
+              onClick=${() => setTyping(!isTyping)}
+            >
+              <${Icon} name="globe" />
+              From a web address
+            </button>
+            ${
+              mayCamera &&
+              html`
+                <button class="link small" type="button" onClick=${() => (isCameraOpen.value = true)}>
+                  <${Icon} name="camera" />
+                  From the camera
+                </button>
+              `
+            }
+          </div>
+          ${
+            isTyping &&
+            html`
+              <${Address} onDone=${() => setTyping(false)} />
+            `
+          }
+        `
+      }
+      <input
+        ref=${chooser}
+        type="file"
+        accept="image/*,.heic,.heif,.avif"
+        multiple
+        hidden
+        onChange=${take}
+        onCancel=${() => setInstead("")}
+      />
       <p class="problem" id="pictures-problem" role="alert">${references.complaint.value}</p>
       <${Advice} />
-      ${isCameraOpen.value && html`<${Camera} onClose=${() => (isCameraOpen.value = false)} />`}
+      ${
+        isCameraOpen.value &&
+        html`
+          <${Camera} onClose=${() => (isCameraOpen.value = false)} />
+        `
+      }
     </section>
   `;
 }
@@ -76,7 +130,16 @@ function Address({ onDone }) {
   };
   return html`
     <div class="row">
-      <input ref=${field} type="url" inputmode="url" placeholder="https://" aria-label="A picture’s web address" autocomplete="off" spellcheck=${false} onKeyDown=${press} />
+      <input
+        ref=${field}
+        type="url"
+        inputmode="url"
+        placeholder="https://"
+        aria-label="A picture’s web address"
+        autocomplete="off"
+        spellcheck=${false}
+        onKeyDown=${press}
+      />
       <button class="plain" type="button" onClick=${add}>Add</button>
     </div>
   `;
@@ -88,6 +151,8 @@ function Tile({ reference, index, count, onReplace }) {
   const { id, name, shown, state, share, problem, width, height } = reference;
   const label = `picture ${index + 1}, ${name}`;
   const found = seen(reference);
+  const measure = ({ target }) =>
+    width || references.update(id, { width: target.naturalWidth, height: target.naturalHeight });
   const move = (to) => {
     references.move(id, to);
     say(`${name} is now picture ${to + 1} of ${count}.`);
@@ -96,7 +161,9 @@ function Tile({ reference, index, count, onReplace }) {
     const tiles = event.currentTarget.closest("ol");
     references.remove(id);
     say(`${name} removed.`);
-    requestAnimationFrame(() => (tiles.querySelectorAll(".tile-remove")[Math.min(index, count - 2)] ?? document.querySelector(".add"))?.focus());
+    requestAnimationFrame(() =>
+      (tiles.querySelectorAll(".tile-remove")[Math.min(index, count - 2)] ?? document.querySelector(".add"))?.focus(),
+    );
   };
   const start = (event) => {
     dragged.value = id;
@@ -120,17 +187,67 @@ function Tile({ reference, index, count, onReplace }) {
       onDragEnd=${() => (dragged.value = "")}
     >
       <div class="tile-picture">
-        ${shown
-          ? html`<img src=${shown} alt="" draggable=${false} decoding="async" onLoad=${({ target }) => width || references.update(id, { width: target.naturalWidth, height: target.naturalHeight })} onError=${() => references.update(id, { shown: "" })} />`
-          : html`<span class="tile-name">${name}</span>`}
+        ${
+          shown
+            ? html`
+                <img
+                  src=${shown}
+                  alt=""
+                  draggable=${false}
+                  decoding="async"
+                  onLoad=${measure}
+                  onError=${() => references.update(id, { shown: "" })}
+                />
+              `
+            : html`
+                <span class="tile-name">${name}</span>
+              `
+        }
         <span class="tile-number" aria-hidden="true">@${index + 1}</span>
-        ${state === "sending" && html`<progress max="1" value=${share} aria-label=${`Uploading ${name}`}></progress>`}
-        ${state === "failed" && html`<button class="tile-retry" type="button" aria-label=${`Send again: ${label}`} onClick=${() => references.send(reference)}><${Icon} name="again" /></button>`}
-        <button class="tile-remove" type="button" title="Remove" aria-label=${`Remove: ${label}`} onClick=${remove}><${Icon} name="close" /></button>
+        ${
+          state === "sending" &&
+          html`
+            <progress max="1" value=${share} aria-label=${`Uploading ${name}`}></progress>
+          `
+        }
+        ${
+          state === "failed" &&
+          html`
+            <button
+              class="tile-retry"
+              type="button"
+              aria-label=${`Send again: ${label}`}
+              onClick=${() => references.send(reference)}
+            >
+              <${Icon} name="again" />
+            </button>
+          `
+        }
+        <button class="tile-remove" type="button" title="Remove" aria-label=${`Remove: ${label}`} onClick=${remove}>
+          <${Icon} name="close" />
+        </button>
         <div class="tile-tools">
-          <button type="button" title="Move earlier" aria-label=${`Move earlier: ${label}`} disabled=${index === 0} onClick=${() => move(index - 1)}><${Icon} name="left" /></button>
-          <button type="button" title="Replace" aria-label=${`Replace: ${label}`} onClick=${() => onReplace(id)}><${Icon} name="swap" /></button>
-          <button type="button" title="Move later" aria-label=${`Move later: ${label}`} disabled=${index === count - 1} onClick=${() => move(index + 1)}><${Icon} name="right" /></button>
+          <button
+            type="button"
+            title="Move earlier"
+            aria-label=${`Move earlier: ${label}`}
+            disabled=${index === 0}
+            onClick=${() => move(index - 1)}
+          >
+            <${Icon} name="left" />
+          </button>
+          <button type="button" title="Replace" aria-label=${`Replace: ${label}`} onClick=${() => onReplace(id)}>
+            <${Icon} name="swap" />
+          </button>
+          <button
+            type="button"
+            title="Move later"
+            aria-label=${`Move later: ${label}`}
+            disabled=${index === count - 1}
+            onClick=${() => move(index + 1)}
+          >
+            <${Icon} name="right" />
+          </button>
         </div>
       </div>
       <p class="tile-facts">
@@ -147,7 +264,22 @@ function Advice() {
   if (!list.length) return null;
   return html`
     <ul class="advice" aria-label="Advice on the pictures">
-      ${list.map(({ images, message }) => html`<li><${Icon} name="warning" /><span>${images.length ? html`<strong>${images.map((each) => `@${each + 1}`).join(", ")}</strong> ` : ""}${message}</span></li>`)}
+      ${list.map(
+        ({ images, message }) => html`
+          <li>
+            <${Icon} name="warning" />
+            <span>
+              ${
+                images.length
+                  ? html`
+                      <strong>${images.map((each) => `@${each + 1}`).join(", ")}</strong>${" "}
+                    `
+                  : ""
+              }${message}
+            </span>
+          </li>
+        `,
+      )}
     </ul>
   `;
 }

@@ -70,7 +70,13 @@ export function Player({ items, mode = "single", label, children }) {
 
   useEffect(() => {
     const press = (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select, dialog, pre")) return;
+      if (
+        event.ctrlKey ||
+        event.metaKey ||
+        event.altKey ||
+        event.target.closest?.("input, textarea, select, dialog, pre")
+      )
+        return;
       if (event.key === " " && event.target.closest?.("button, a, summary")) return; // it presses those
       const act = {
         " ": toggle,
@@ -113,24 +119,91 @@ export function Player({ items, mode = "single", label, children }) {
                 onPause=${() => index || (isPlaying.value = false)}
                 onClick=${toggle}
               ></video>
-              ${items.length > 1 && html`<figcaption>${name}</figcaption>`}
+              ${
+                items.length > 1 &&
+                html`
+                  <figcaption>${name}</figcaption>
+                `
+              }
             </figure>
           `,
         )}
-        ${mode === "split" && html`<input class="wipe" type="range" min="0" max="100" value=${wipe.value} aria-label=${`Slide between ${items[0].label} and ${items[1].label}`} onInput=${({ target }) => (wipe.value = Number(target.value))} />`}
+        ${
+          mode === "split" &&
+          html`
+            <input
+              class="wipe"
+              type="range"
+              min="0"
+              max="100"
+              value=${wipe.value}
+              aria-label=${`Slide between ${items[0].label} and ${items[1].label}`}
+              onInput=${({ target }) => (wipe.value = Number(target.value))}
+            />
+          `
+        }
         ${children}
       </div>
       <div class="controls">
-        <button class="quiet square" type="button" aria-label=${isPlaying.value ? "Pause" : "Play"} onClick=${toggle}><${Icon} name=${isPlaying.value ? "pause" : "play"} /></button>
-        <button class="quiet square" type="button" title="One frame back (←)" aria-label="One frame back" onClick=${() => step(-1)}><${Icon} name="back" /></button>
-        <button class="quiet square" type="button" title="One frame on (→)" aria-label="One frame on" onClick=${() => step(1)}><${Icon} name="forward" /></button>
-        <input class="scrub" type="range" min="0" max=${length.value || 1} step="any" value=${time.value} aria-label="Time" aria-valuetext=${`${time.value.toFixed(1)} of ${length.value.toFixed(1)} seconds`} onInput=${({ target }) => (pause(), seek(Number(target.value)))} />
+        <button class="quiet square" type="button" aria-label=${isPlaying.value ? "Pause" : "Play"} onClick=${toggle}>
+          <${Icon} name=${isPlaying.value ? "pause" : "play"} />
+        </button>
+        <button
+          class="quiet square"
+          type="button"
+          title="One frame back (←)"
+          aria-label="One frame back"
+          onClick=${() => step(-1)}
+        >
+          <${Icon} name="back" />
+        </button>
+        <button
+          class="quiet square"
+          type="button"
+          title="One frame on (→)"
+          aria-label="One frame on"
+          onClick=${() => step(1)}
+        >
+          <${Icon} name="forward" />
+        </button>
+        <input
+          class="scrub"
+          type="range"
+          min="0"
+          max=${length.value || 1}
+          step="any"
+          value=${time.value}
+          aria-label="Time"
+          aria-valuetext=${`${time.value.toFixed(1)} of ${length.value.toFixed(1)} seconds`}
+          onInput=${({ target }) => (pause(), seek(Number(target.value)))}
+        />
         <span class="note time">${time.value.toFixed(2)} s</span>
         <select aria-label="Speed" value=${speed.value} onChange=${({ target }) => setSpeed(Number(target.value))}>
-          ${SPEEDS.map((each) => html`<option value=${each} key=${each}>${each}×</option>`)}
+          ${SPEEDS.map(
+            (each) => html`
+              <option value=${each} key=${each}>${each}×</option>
+            `,
+          )}
         </select>
-        <button class="quiet square" type="button" title="Loop (l)" aria-label="Loop" aria-pressed=${String(isLooping.value)} onClick=${() => setLooping(!isLooping.value)}><${Icon} name="loop" /></button>
-        <button class="quiet square" type="button" title="Full screen (f)" aria-label="Full screen" onClick=${toggleFull}><${Icon} name="full" /></button>
+        <button
+          class="quiet square"
+          type="button"
+          title="Loop (l)"
+          aria-label="Loop"
+          aria-pressed=${String(isLooping.value)}
+          onClick=${() => setLooping(!isLooping.value)}
+        >
+          <${Icon} name="loop" />
+        </button>
+        <button
+          class="quiet square"
+          type="button"
+          title="Full screen (f)"
+          aria-label="Full screen"
+          onClick=${toggleFull}
+        >
+          <${Icon} name="full" />
+        </button>
       </div>
     </div>
   `;

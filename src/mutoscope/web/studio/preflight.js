@@ -33,7 +33,8 @@ async function ask(text, signal) {
     if (!signal.aborted) findings.value = { urls: JSON.parse(text).images, ...found };
   } catch (error) {
     if (error.isMissing) isOffered = false;
-    else if (error.status === 429) setTimeout(() => signal.aborted || ask(text, signal), 1_000 * (error.retryAfter || 1));
+    else if (error.status === 429)
+      setTimeout(() => signal.aborted || ask(text, signal), 1_000 * (error.retryAfter || 1));
     // Anything else is no reason to bother anybody: it is advice.
   }
 }

@@ -13,7 +13,7 @@ const QUIET = 400; // milliseconds without a keystroke
 const LOOK_EVERY = 120; // milliseconds: it takes a second or two
 
 export const isOn = signal(recall("previewing", true));
-/** { state: "idle" | "waiting" | "rendering" | "ready" | "failed", take?, of?, problem? }: `take` is the last one made. */
+/** { state: "idle" | "waiting" | "rendering" | "ready" | "failed", take?, of?, problem? }; `take` is the last made. */
 export const preview = signal({ state: "idle" });
 
 const seed = Math.floor(Math.random() * 2 ** 32); // the same while one types: only what is typed changes the picture
@@ -72,7 +72,8 @@ async function make(text, signal) {
     }
   } catch (error) {
     if (signal.aborted) return id && discard(id);
-    if (error.status === 429) return setTimeout(() => signal.aborted || make(text, signal), 1_000 * (error.retryAfter || 5));
+    if (error.status === 429)
+      return setTimeout(() => signal.aborted || make(text, signal), 1_000 * (error.retryAfter || 5));
     preview.value = { ...preview.value, state: "failed", problem: error.message };
     references.markFault(error.message);
   }
@@ -95,8 +96,13 @@ async function discard(id) {
   }
 }
 
-/** The seed and the id of the preview that the next run is a rendering of, or nothing. */
+/** The seed and the id of the preview that the next run is a rendering of, or nothing. A preview that is under way is
+ * given up: what was asked for in earnest goes first. */
 export function spend() {
+  if (["waiting", "rendering"].includes(preview.value.state)) {
+    current.abort();
+    preview.value = { ...preview.value, state: "idle" };
+  }
   if (!isCurrent.value || spent === wanted.value) return { seed: undefined, id: "" };
   spent = wanted.value;
   const { take } = preview.value;

@@ -8,8 +8,25 @@ import { references } from "./references.js";
 
 const MENTION = /(@\d+)/;
 const PHRASES = [
-  "slow push in", "pull out", "pan left", "pan right", "tilt up", "crane down", "truck right", "orbit", "handheld", "static camera",
-  "product shot", "at night", "warm light", "cold light", "snow", "rain", "dust", "shallow depth of field", "a sweep of light",
+  "slow push in",
+  "pull out",
+  "pan left",
+  "pan right",
+  "tilt up",
+  "crane down",
+  "truck right",
+  "orbit",
+  "handheld",
+  "static camera",
+  "product shot",
+  "at night",
+  "warm light",
+  "cold light",
+  "snow",
+  "rain",
+  "dust",
+  "shallow depth of field",
+  "a sweep of light",
 ];
 
 export function Prompt({ field, problem }) {
@@ -38,11 +55,19 @@ export function Prompt({ field, problem }) {
     <div class="field">
       <div class="field-head">
         <label for=${name}>${title}</label>
-        <span class=${`note ${count > most ? "is-too-long" : ""}`} id="prompt-count">${grouped(count)} of ${grouped(most)}</span>
+        <span class=${`note ${count > most ? "is-too-long" : ""}`} id="prompt-count">
+          ${grouped(count)} of ${grouped(most)}
+        </span>
       </div>
       <div class="prompt">
         <div class="prompt-paint" aria-hidden="true" ref=${paint}>
-          ${text.split(MENTION).map((part, index) => (index % 2 ? html`<mark class=${isThere(part) ? "" : "is-missing"}>${part}</mark>` : part))}${"\n"}
+          ${text.split(MENTION).map((part, index) =>
+            index % 2
+              ? html`
+                  <mark class=${isThere(part) ? "" : "is-missing"}>${part}</mark>
+                `
+              : part,
+          )}${"\n"}
         </div>
         <textarea
           id=${name}
@@ -60,15 +85,32 @@ export function Prompt({ field, problem }) {
       <div class=${`chips ${isWide ? "is-wide" : ""}`} role="group" aria-label="Phrases for the prompt">
         ${references.value.map(
           ({ id, name: picture, shown }, index) => html`
-            <button class="chip is-mention" type="button" key=${id} title=${`Mention ${picture}`} aria-label=${`Mention picture ${index + 1}, ${picture}`} onClick=${() => insert(`@${index + 1}`, " ")}>
-              ${shown && html`<img src=${shown} alt="" width="18" height="18" />`}@${index + 1}
+            <button
+              class="chip is-mention"
+              type="button"
+              key=${id}
+              title=${`Mention ${picture}`}
+              aria-label=${`Mention picture ${index + 1}, ${picture}`}
+              onClick=${() => insert(`@${index + 1}`, " ")}
+            >
+              ${
+                shown &&
+                html`
+                  <img src=${shown} alt="" width="18" height="18" />
+                `
+              }@${index + 1}
             </button>
           `,
         )}
-        ${PHRASES.map((phrase) => html`<button class="chip" type="button" key=${phrase} onClick=${() => insert(phrase, ", ")}>${phrase}</button>`)}
+        ${PHRASES.map(
+          (phrase) => html`
+            <button class="chip" type="button" key=${phrase} onClick=${() => insert(phrase, ", ")}>${phrase}</button>
+          `,
+        )}
       </div>
       <button class="link small" type="button" aria-expanded=${String(isWide)} onClick=${() => setWide(!isWide)}>
-        <${Icon} name="camera" />${isWide ? "Fewer phrases" : "All camera and light phrases"}
+        <${Icon} name="camera" />
+        ${isWide ? "Fewer phrases" : "All camera and light phrases"}
       </button>
     </div>
   `;

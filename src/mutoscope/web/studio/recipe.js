@@ -16,7 +16,9 @@ export function linkTo({ model, input, seed }) {
 /** Fill the form from such an address. */
 export function open(text) {
   try {
-    const bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.charCodeAt(0));
+    const bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (letter) =>
+      letter.charCodeAt(0),
+    );
     const { model, inputs } = JSON.parse(new TextDecoder().decode(bytes));
     form.fill({ model, inputs });
     form.isSeedKept.value = inputs.seed >= 0;

@@ -1,5 +1,5 @@
-// The references of the form: pictures that were dropped, pasted, taken, chosen or named by address; each is uploaded at
-// once, in an order of one's own. Knows no view.
+// The references of the form: pictures that were dropped, pasted, taken, chosen or named by address; each is uploaded
+// at once, in an order of one's own. Knows no view.
 
 import { upload } from "../api.js";
 import { computed, effect, signal } from "../html.js";
@@ -8,7 +8,7 @@ import { recall, remember } from "../memory.js";
 const MAX_ADDRESS = 8_192;
 const PICTURE_NAMES = /\.(jpe?g|png|webp|gif|bmp|tiff?|heic|heif|avif|jfif)$/i;
 
-/** Each { id, name, file?, url, shown, state: "sending" | "ready" | "failed", share, problem, width, height, bytes }. */
+/** Each { id, name, file?, url, shown, state, share, problem, width, height, bytes }: sending, ready or failed. */
 export const references = signal([]);
 export const most = signal(4);
 /** What is wrong with what was just added, in a sentence. */
@@ -43,7 +43,10 @@ export function addFiles(files, instead = "") {
   if (other) complaint.value = `${other.name} is not a picture.`;
   for (const file of [...files].filter(looksLikePicture)) {
     const shown = URL.createObjectURL(file);
-    const added = place({ name: file.name || "pasted picture", file, url: "", shown, state: "sending", bytes: file.size }, instead);
+    const added = place(
+      { name: file.name || "pasted picture", file, url: "", shown, state: "sending", bytes: file.size },
+      instead,
+    );
     if (added) send(added);
     instead = "";
   }
@@ -67,7 +70,11 @@ export function remove(id) {
 export function move(id, to) {
   const others = references.value.filter((each) => each.id !== id);
   if (to < 0 || to > others.length) return;
-  references.value = others.toSpliced(to, 0, references.value.find((each) => each.id === id));
+  references.value = others.toSpliced(
+    to,
+    0,
+    references.value.find((each) => each.id === id),
+  );
 }
 
 /** Put these in place of all: a list of { name?, url }. */

@@ -7,7 +7,8 @@ import { addAddress, addFiles, asAddress, looksLikePicture } from "./references.
 const isOver = signal(false);
 let depth = 0; // dragenter and dragleave come for every element that is crossed
 
-const isForUs = (event) => !isDragging() && ["Files", "text/uri-list"].some((type) => event.dataTransfer?.types.includes(type));
+const isForUs = (event) =>
+  !isDragging() && ["Files", "text/uri-list"].some((type) => event.dataTransfer?.types.includes(type));
 
 const LISTENERS = {
   dragenter(event) {
@@ -46,5 +47,7 @@ export function DropTarget() {
     for (const [name, listener] of Object.entries(LISTENERS)) addEventListener(name, listener);
     return () => Object.entries(LISTENERS).forEach(([name, listener]) => removeEventListener(name, listener));
   }, []);
-  return html`<div class=${`drop ${isOver.value ? "is-over" : ""}`} aria-hidden="true"><p>Drop to add</p></div>`;
+  return html`
+    <div class=${`drop ${isOver.value ? "is-over" : ""}`} aria-hidden="true"><p>Drop to add</p></div>
+  `;
 }

@@ -1,4 +1,5 @@
-// The stage: what is composed, what is being made, what was made. One frame in the shot's shape, controls and words below.
+// The stage: what is composed, what is being made, what was made. One frame in the shot's shape, controls and words
+// below.
 
 import { notify } from "../announce.js";
 import { Fragment, html, useEffect, useRef, useState } from "../html.js";
@@ -22,7 +23,10 @@ export function Stage() {
   useEffect(() => {
     // Where the stage is not beside the form, it is brought into view when something starts or is picked.
     if (ids.length && matchMedia("(max-width: 899px)").matches) {
-      stage.current.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+      stage.current.scrollIntoView({
+        block: "start",
+        behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth",
+      });
     }
   }, [ids.join()]);
 
@@ -34,9 +38,30 @@ export function Stage() {
 
   const ratio = ratioOf(shape);
   return html`
-    <section class="stage" ref=${stage} aria-label="Stage" data-state=${state} data-shape=${ratio > 1 ? "wide" : ratio < 1 ? "tall" : "square"} style=${{ "--ratio": ratio }}>
+    <section
+      class="stage"
+      ref=${stage}
+      aria-label="Stage"
+      data-state=${state}
+      data-shape=${ratio > 1 ? "wide" : ratio < 1 ? "tall" : "square"}
+      style=${{ "--ratio": ratio }}
+    >
       <div class="room">
-        ${!ids.length ? html`<${Sketch} />` : shown.length > 1 ? html`<${Grid} takes=${shown} />` : shown[0] ? html`<${Take} key=${shown[0].isLocal ? "local" : shown[0].id} take=${shown[0]} />` : null}
+        ${
+          !ids.length
+            ? html`
+                <${Sketch} />
+              `
+            : shown.length > 1
+              ? html`
+                  <${Grid} takes=${shown} />
+                `
+              : shown[0]
+                ? html`
+                    <${Take} key=${shown[0].isLocal ? "local" : shown[0].id} take=${shown[0]} />
+                  `
+                : null
+        }
       </div>
     </section>
   `;
@@ -57,7 +82,9 @@ function Sketch() {
       <div class="frame is-empty">
         <div class="welcome">
           <p class="welcome-line">Still pictures in, a moving shot out.</p>
-          <p class="note">Drop one to four pictures anywhere on this page and say what happens. A free preview moves while you type.</p>
+          <p class="note">
+            Drop one to four pictures anywhere on this page and say what happens. A free preview moves while you type.
+          </p>
           <${Examples} />
         </div>
       </div>
@@ -70,7 +97,17 @@ function Sketch() {
     return html`
       <${Player} items=${items} label="Preview">
         <span class="veil-note">Preview</span>
-        ${isBusy && html`<progress class="edge" max="1" value=${state === "rendering" ? progress : undefined} aria-label="Progress of the preview"></progress>`}
+        ${
+          isBusy &&
+          html`
+            <progress
+              class="edge"
+              max="1"
+              value=${state === "rendering" ? progress : undefined}
+              aria-label="Progress of the preview"
+            ></progress>
+          `
+        }
       <//>
       <${Sketched} />
     `;
@@ -78,17 +115,35 @@ function Sketch() {
   return html`
     <div class="frame">
       <${Sheet} pictures=${references.value.map(({ name, shown }) => ({ name, src: shown }))} />
-      ${isBusy && html`<progress class="edge" max="1" value=${state === "rendering" ? progress : undefined} aria-label="Progress of the preview"></progress>`}
+      ${
+        isBusy &&
+        html`
+          <progress
+            class="edge"
+            max="1"
+            value=${state === "rendering" ? progress : undefined}
+            aria-label="Progress of the preview"
+          ></progress>
+        `
+      }
     </div>
     <${Sketched} />
   `;
 }
 
-/** The pictures as prints on a table. While a shot is made they are grey, and their colour comes in with the progress. */
+/** The pictures as prints on a table; grey while a shot is made, and their colour comes in with the progress. */
 function Sheet({ pictures, className = "" }) {
   return html`
     <div class=${`sheet ${className}`} data-count=${pictures.length} aria-hidden="true">
-      ${pictures.map(({ src, name }, index) => (src ? html`<img key=${index} src=${src} alt="" />` : html`<span class="card-of" key=${index}>${name}</span>`))}
+      ${pictures.map(({ src, name }, index) =>
+        src
+          ? html`
+              <img key=${index} src=${src} alt="" />
+            `
+          : html`
+              <span class="card-of" key=${index}>${name}</span>
+            `,
+      )}
     </div>
   `;
 }
@@ -104,13 +159,18 @@ function Take({ take }) {
   if (take.status === "completed" && take.outputs.length) {
     const item = { id: take.id, src: take.outputs[0], poster: take.poster, label: pair ? "Rendered" : "Video" };
     const hasPair = pair?.status === "completed";
-    const items = hasPair && isSplit ? [item, { id: pair.id, src: pair.outputs[0], poster: pair.poster, label: "Preview" }] : [item];
+    const items =
+      hasPair && isSplit
+        ? [item, { id: pair.id, src: pair.outputs[0], poster: pair.poster, label: "Preview" }]
+        : [item];
     return html`
       <${Player} items=${items} mode=${items.length > 1 ? "split" : "single"} label="Video" />
       <${Finished} take=${take} split=${hasPair ? { isSplit, setSplit } : null} />
     `;
   }
-  const pictures = (take.isLocal ? references.value.map(({ shown }) => shown) : take.input.images).map((src, index) => ({ src, name: `Picture ${index + 1}` }));
+  const pictures = (take.isLocal ? references.value.map(({ shown }) => shown) : take.input.images).map(
+    (src, index) => ({ src, name: `Picture ${index + 1}` }),
+  );
   if (isOver(take)) {
     return html`
       <div class="frame"><${Sheet} pictures=${pictures} className="is-grey" /></div>
@@ -120,11 +180,21 @@ function Take({ take }) {
   return html`
     <${Fragment}>
       <div class="frame is-making" style=${{ "--done": take.progress ?? 0 }}>
-        ${take.preview
-          ? html`<img class="frames" src=${take.preview} alt="Frames of the video as they arrive" />`
-          : pair?.status === "completed"
-            ? html`<img class="under" src=${pair.poster} alt="" /><img class="under is-lit" src=${pair.poster} alt="" />`
-            : html`<${Sheet} pictures=${pictures} className="is-grey" /><${Sheet} pictures=${pictures} className="is-lit" />`}
+        ${
+          take.preview
+            ? html`
+                <img class="frames" src=${take.preview} alt="Frames of the video as they arrive" />
+              `
+            : pair?.status === "completed"
+              ? html`
+                  <img class="under" src=${pair.poster} alt="" />
+                  <img class="under is-lit" src=${pair.poster} alt="" />
+                `
+              : html`
+                  <${Sheet} pictures=${pictures} className="is-grey" />
+                  <${Sheet} pictures=${pictures} className="is-lit" />
+                `
+        }
       </div>
       <${Running} take=${take} />
     <//>
@@ -135,7 +205,12 @@ function Grid({ takes }) {
   const isOnePrompt = takes.every(({ input }) => input?.prompt === takes[0].input?.prompt);
   const items = takes
     .filter(({ status, outputs }) => status === "completed" && outputs.length)
-    .map((take) => ({ id: take.id, src: take.outputs[0], poster: take.poster, label: isOnePrompt ? `Seed ${take.seed}` : take.input?.prompt ?? take.id }));
+    .map((take) => ({
+      id: take.id,
+      src: take.outputs[0],
+      poster: take.poster,
+      label: isOnePrompt ? `Seed ${take.seed}` : (take.input?.prompt ?? take.id),
+    }));
   useEffect(() => {
     if (items.length < takes.length) notify("Only finished videos can be compared.");
   }, [items.length]);

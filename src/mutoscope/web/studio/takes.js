@@ -1,5 +1,5 @@
-// The takes this browser is about: those that run, those on the strip, and what stands on the stage. Started, followed to
-// their end, and found again after a reload.
+// The takes this browser is about: those that run, those on the strip, and what stands on the stage. Started,
+// followed to their end, and found again after a reload.
 
 import * as api from "../api.js";
 import { say } from "../announce.js";
@@ -32,7 +32,15 @@ export function put(take) {
 /** Start a take: `prepare` resolves to its inputs. Shows it on the stage from the first moment on. */
 export async function start(model, inputs, prepare, pairedWith = "") {
   const once = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
-  const local = { id: `local-${once}`, isLocal: true, model, input: { ...inputs, images: [] }, status: "created", stage: "", outputs: [] };
+  const local = {
+    id: `local-${once}`,
+    isLocal: true,
+    model,
+    input: { ...inputs, images: [] },
+    status: "created",
+    stage: "",
+    outputs: [],
+  };
   put(local);
   setStrip([local.id, ...strip.value]);
   show([local.id]);
@@ -69,7 +77,11 @@ export async function follow(id) {
   unfollow(id);
 }
 
-const unfollow = (id) => remember("runs", recall("runs", []).filter((each) => each !== id));
+const unfollow = (id) =>
+  remember(
+    "runs",
+    recall("runs", []).filter((each) => each !== id),
+  );
 
 /** Find again what ran when this page was last open, and what was on its strip. */
 export function recover() {
