@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
+from mutoscope.engines import Image as Pixels
+from mutoscope.engines.animatic.seeing import see
 from mutoscope.inspection import BusyError, Inspector
 from mutoscope.inspection.looker import Looker, LookError
 from mutoscope.inspection.mentions import mentioned
@@ -132,13 +134,16 @@ def test_exif_that_turns_a_picture_is_told(inspect: Inspect) -> None:
 def test_blur_is_told_of_a_subject_and_not_of_its_background(inspect: Inspect) -> None:
     sharp = photo("astronaut")
     soft = sharp.filter(ImageFilter.GaussianBlur(4))
-    head = Image.new("L", sharp.size)
-    ImageDraw.Draw(head).ellipse((130, 10, 330, 500), fill=255)
-    portrait = Image.composite(sharp, soft, head)
-    of_sharp, of_soft, of_portrait = (only(inspect(image)) for image in (sharp, soft, portrait))
+    subject = see(Pixels(np.asarray(sharp))).subject
+    assert subject is not None
+    person = Image.fromarray(subject[..., 3])
+    portrait = Image.composite(sharp, soft, person)
+    missed = Image.composite(soft, sharp, person)
+    of_sharp, of_soft, of_portrait, of_missed = (only(inspect(image)) for image in (sharp, soft, portrait, missed))
     assert of_sharp["sharpness"] > 0.6 > 0.45 > of_soft["sharpness"]
     assert of_portrait["sharpness"] > 0.6
     assert "blurred" in codes(of_soft)
+    assert "blurred" in codes(of_missed)
     assert "blurred" not in codes(of_sharp) + codes(of_portrait)
 
 
@@ -297,6 +302,7 @@ def child_of(looker: Looker) -> int:
     return child.pid
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_or_stalls_costs_one_answer() -> None:
     looker = Looker()
     try:
@@ -396,6 +402,7 @@ def test_slow_addresses_stall_nobody(running: Installation) -> None:
             assert all(error.startswith("Image ") for error in errors)
 
 
+@pytest.mark.slow
 def test_the_command_says_it_in_words_and_in_json(running: Installation) -> None:
     files = [str(EXAMPLES / "astronaut.jpg"), str(EXAMPLES / "chelsea.jpg")]
     said = running.run("inspect", *files, "--prompt", "she smiles", "--shape", "9:16")
