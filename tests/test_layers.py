@@ -20,7 +20,7 @@ LAYERS = [
     {"client", "serving", "doctor", "planning", "weights"},
     {"api", "worker", "supervisor", "gpus"},
     {"opening", "film"},
-    {"bell", "commits", "estimates", "history", "housekeeping", "inspection", "webhooks"},
+    {"bell", "commits", "copying", "estimates", "history", "housekeeping", "inspection", "webhooks"},
     {"admission", "deliveries"},
     {"duties", "store", "uploads", "files", "keys", "references", "spritesheet", "video"},
     {"engines", "ledger", "turns"},

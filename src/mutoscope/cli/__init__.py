@@ -13,7 +13,7 @@ from rich.markup import escape
 from typer.exceptions import TyperException
 
 from mutoscope import __version__
-from mutoscope.cli import accounts, inspecting, keeping, making, model, webhooks
+from mutoscope.cli import accounts, databases, inspecting, keeping, making, model, webhooks
 from mutoscope.cli.terminal import CommandError, err
 from mutoscope.config import SettingsError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(accounts.accounts_app, name="accounts")
 app.add_typer(accounts.keys_app, name="keys")
+app.add_typer(databases.db_app, name="db")
 app.add_typer(keeping.tasks_app, name="tasks")
 app.add_typer(webhooks.webhooks_app, name="webhooks")
 

@@ -117,7 +117,7 @@ def check_accounts() -> None:
     from mutoscope import ledger
     from mutoscope.opening import open_store
 
-    with open_store(load_settings()).database as database, database.connect() as connection:
+    with open_store(load_settings()).database as database, database.snapshot() as connection:
         found = ledger.audit(connection)
     if found:
         raise CommandError("The books don't agree: " + "; ".join(found) + ".")
