@@ -61,6 +61,11 @@ def test_api_and_worker_meet_only_in_rows_and_files() -> None:
     assert "api" not in imports_of(SRC / "worker.py")
 
 
+def test_migrations_follow_each_other() -> None:
+    found = [path.name[:4] for path in sorted(SRC.joinpath("migrations", "versions").glob("*.py"))]
+    assert found == [f"{number:04}" for number in range(1, len(found) + 1)]
+
+
 @pytest.mark.parametrize("module", ["mutoscope.api", "mutoscope.cli"])
 def test_the_front_loads_no_engine(module: str) -> None:
     program = f"import sys, {module}; print([m for m in sys.modules if m in ('torch', 'cv2', 'av')])"
