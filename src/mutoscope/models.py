@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from mutoscope.tasks import MAX_SEED, Resolution, Shape, VideoRequest
+from mutoscope.tasks import MAX_SEED, SIZES, Resolution, Shape, VideoRequest
 
 MAX_PROMPT = 5_000
 MAX_IMAGES = 4
@@ -107,7 +107,10 @@ class ReferenceToVideo(BaseModel):
         "720p",
         title="Resolution",
         description="The size of the video: 480p and 540p render sooner.",
-        json_schema_extra={"x-allowed": "one of 480p, 540p, 720p"},
+        json_schema_extra={
+            "x-allowed": "one of 480p, 540p, 720p",
+            "x-sizes": {name: {of: list(size) for of, size in sizes.items()} for name, sizes in SIZES.items()},
+        },
     )
 
     def to_request(self) -> VideoRequest:

@@ -143,6 +143,8 @@ def test_the_form_as_code_runs(running: Installation, visit: Callable[..., Visit
     answered = run(["bash"], text("curl").partition("\n\n#")[0])
     assert json.loads(answered)["data"]["input"]["prompt"] == "The cat's eyes; “slow” push in $HOME"
     assert re.match(rf"{running.url}/\S+\.mp4", run([sys.executable], text("Python (wavespeed)")))
+    run([sys.executable], text("Python (openai)"))
+    (tmp_path / "video.mp4").unlink()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     run(["bash"], text("Command line"), PATH=path)
     assert (tmp_path / "video.mp4").stat().st_size > 10_000

@@ -24,6 +24,7 @@ export function View() {
   const { prompt = "", ...others } = form.inputs();
   const inputs = { prompt, images, ...others };
   const { write, note } = SNIPPETS[tab.value];
+  const shot = { origin: location.origin, model: model.id, engine: model.engine, inputs, size: form.sizeOf(inputs) };
   const take = get(onStage.value[0]);
   return html`
     <div class="pane">
@@ -61,7 +62,7 @@ export function View() {
           }
           <${Block}
             label=${tab.value}
-            text=${write({ origin: location.origin, model: model.id, engine: model.engine, inputs })}
+            text=${write(shot)}
           />
         </div>
       </section>

@@ -43,11 +43,9 @@ result = client.run(
 print(result["outputs"][0])`;
 }
 
-function openai({ origin, model, inputs }) {
-  const { prompt, duration, images = [], aspect_ratio: shape, seed, resolution } = inputs;
-  const extra = Object.fromEntries(
-    Object.entries({ images, aspect_ratio: shape, seed, resolution }).filter(([, value]) => value !== undefined),
-  );
+function openai({ origin, model, inputs, size }) {
+  const { prompt, duration, images, seed } = inputs;
+  const extra = { input_reference: images, ...(seed !== undefined && { seed }) };
   return `# pip install openai
 import os
 from openai import OpenAI
@@ -55,8 +53,9 @@ from openai import OpenAI
 client = OpenAI(api_key=os.environ["${VARIABLE}"], base_url="${origin}/v1")
 video = client.videos.create_and_poll(
     model="${model}",
-    prompt=${python(prompt ?? "")},
-    seconds=${python(String(duration ?? 5))},
+    prompt=${python(prompt)},
+    seconds="${duration}",
+    size="${(size ?? [1280, 720]).join("x")}",
     extra_body=${python(extra, "    ")},
 )
 client.videos.download_content(video.id).write_to_file("video.mp4")`;
@@ -105,7 +104,7 @@ function mcp({ origin }) {
   });
 }
 
-/** name → { write, note }: `write` takes { origin, model, inputs }. */
+/** name → { write, note }: `write` takes { origin, model, engine, inputs, size }. */
 export const SNIPPETS = {
   curl: { write: curl },
   "Python (wavespeed)": { write: wavespeed },

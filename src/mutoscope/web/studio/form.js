@@ -60,6 +60,7 @@ export function fieldsOf(schema) {
       type: property.type,
       otherwise: property.default,
       options: property.enum,
+      sizes: property["x-sizes"], // option → shape → [width, height] of the video
       least: property.minimum ?? property.minLength ?? property.minItems,
       most: property.maximum ?? property.maxLength ?? property.maxItems,
       step: property.step ?? 1,
@@ -92,6 +93,12 @@ export function inputs(of = fields.value) {
     if (value !== undefined && value !== "") found[each.name] = typeof value === "string" ? value.trim() : value;
   }
   return found;
+}
+
+/** [width, height] of the video that is asked for, or null where the schema does not say. */
+export function sizeOf(asked) {
+  const { name, sizes, otherwise } = fields.value.find((each) => each.sizes) ?? {};
+  return sizes?.[asked[name] ?? otherwise]?.[asked.aspect_ratio] ?? null;
 }
 
 /** What keeps these inputs from being sent: { name, sentence }, or null. */
