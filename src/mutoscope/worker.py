@@ -120,24 +120,26 @@ class Worker:
         finally:
             for left in self.scratch.glob(f"{task.id}-{task.attempt}.*"):
                 left.unlink(missing_ok=True)
-            self.files.delete(preview_key(f"{task.id}-{task.attempt}"))
 
     def _render(self, task: Task, engine: Engine, lease: Lease) -> None:
         self._clear_former_attempts(task)
         stem = f"{task.id}-{task.attempt}"
         video, poster = self.scratch / f"{stem}.mp4", self.scratch / f"{stem}.jpg"
-        previews = Previews(self.files, self.scratch, stem)
         film = Film(engine, task.request, video, poster, scope=task.account_id)
-        with closing(film.shoot(self.limits, opener(self.links, self.files))) as shots:
-            for shot in shots:
-                if self.stopping.is_set():
-                    raise Stopped
-                shown = None if shot.preview is None else previews.put(shot.preview)
-                lease.advance(shot.stage, shot.progress, is_step=not shot.num_frames, preview=shown)
+        with closing(Previews(self.files, self.scratch, stem)) as previews:
+            with closing(film.shoot(self.limits, opener(self.links, self.files))) as shots:
+                for shot in shots:
+                    if self.stopping.is_set():
+                        raise Stopped
+                    shown = None if shot.preview is None else previews.put(shot.preview)
+                    lease.advance(shot.stage, shot.progress, is_step=not shot.num_frames, preview=shown)
+            self._store(task, film, video, poster)
+
+    def _store(self, task: Task, film: Film, video: Path, poster: Path) -> None:
+        """Put the finished files where they stay, and finish the row."""
         shot_at = time.monotonic()
         receipt = film.receipt()
-
-        output, picture = f"outputs/{stem}.mp4", f"outputs/{stem}.jpg"
+        output, picture = f"outputs/{video.name}", f"outputs/{poster.name}"
         self.files.put(picture, poster)
         self.files.put(output, video)
         timings = {**film.timings, "storing": round((time.monotonic() - shot_at) * 1000)}
@@ -172,6 +174,11 @@ class Previews:
         write_jpeg(self._part, pixels)
         self._files.put(self._key, self._part)
         return f"{self._key}#{self._count}"
+
+    def close(self) -> None:
+        """Remove it: it lives no longer than its attempt."""
+        if self._count:
+            self._files.delete(self._key)
 
 
 def preview_key(stem: str) -> str:
