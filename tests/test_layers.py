@@ -23,7 +23,7 @@ LAYERS = [
     {"bell", "commits", "copying", "estimates", "history", "housekeeping", "inspection", "webhooks"},
     {"admission", "deliveries"},
     {"duties", "store", "uploads", "files", "keys", "references", "spritesheet", "video"},
-    {"engines", "ledger", "turns"},
+    {"engines", "ledger", "turns", "usage"},
     {"schema"},
     {"database"},
     {"models"},

@@ -18,6 +18,7 @@ from mutoscope import __version__
 from mutoscope.admission import Admission
 from mutoscope.api import (
     account,
+    billing,
     events,
     files,
     inspection,
@@ -25,6 +26,7 @@ from mutoscope.api import (
     operators,
     page,
     predictions,
+    prices,
     session,
     submit,
     system,
@@ -136,6 +138,8 @@ def create_app(
         uploads.router,
         inspection.router,
         account.router,
+        billing.router,
+        prices.router,
         operators.router,
         lists.router,
         predictions.router,

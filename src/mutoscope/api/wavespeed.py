@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,7 +17,9 @@ from starlette.responses import Response
 
 from mutoscope.api.callers import ApiError
 from mutoscope.models import MODELS, shown
+from mutoscope.pricing import usd
 from mutoscope.tasks import Status, Task
+from mutoscope.usage import Charge, ChargeKind, Used
 
 WORDS = {
     Status.QUEUED: "created",
@@ -28,6 +31,16 @@ WORDS = {
 """Our states in the dialect's words."""
 
 _NEVER_HERE = ("timeout", "deleted")  # clients know these words; no task of ours is ever so
+
+MODEL_TYPE = "image-to-video"
+
+_CHARGES: dict[str, tuple[ChargeKind, ...]] = {
+    "": ("hold", "release"),
+    "deduct": ("hold",),
+    "refund": ("release",),
+    "credit": ("credit",),  # ours: clients know the other two, and are told of this one when they ask for it
+}
+"""Words for lines of a bill."""
 
 UNLIMITED_BALANCE = 1_000_000.0
 """The balance in dollars that clients are told of an account whose balance refuses nothing: they compare numbers."""
@@ -111,6 +124,84 @@ def statuses(word: str) -> tuple[Status, ...]:
         message = f"status is {shown(word)}: it must be one of {', '.join(WORDS.values())}."
         raise ApiError(400, message, "invalid_parameter")
     return found
+
+
+def charge_kinds(word: str) -> tuple[ChargeKind, ...]:
+    """The lines of a bill that a word of the dialect stands for. Raises ApiError (400) for a word that is none."""
+    if word not in _CHARGES:
+        message = f"billing_type is {shown(word)}: it must be one of deduct, refund, credit."
+        raise ApiError(400, message, "invalid_parameter")
+    return _CHARGES[word]
+
+
+def billing(charge: Charge) -> dict[str, Any]:
+    """A line of a bill."""
+    kind = next(word for word, kinds in _CHARGES.items() if word and charge.kind in kinds)
+    price = usd(charge.amount_micros)
+    is_open = charge.kind == "hold" and charge.ended_at is None
+    number = blake2b(f"{charge.seq} {charge.created_at}".encode(), digest_size=16).hexdigest()
+    status = WORDS[Status(charge.status)] if charge.status else "deleted" if charge.task_id else ""
+    return {
+        "uuid": number,
+        "access_key_id": charge.key_id,
+        "access_key_name": charge.key_name,
+        "billing_type": kind,
+        "price": price,
+        "created_at": rfc3339(charge.created_at),
+        "updated_at": rfc3339(charge.ended_at or charge.created_at),
+        "order": {"uuid": number, "state": "pre" if is_open else "done", "price": price, "status": ""},
+        "prediction": {"uuid": charge.task_id, "model_uuid": charge.model, "status": status},
+    }
+
+
+def usage_stats(found: list[Used]) -> dict[str, Any]:
+    """Statistics of usage, from what was used by day and model, the oldest first."""
+    by_model: dict[str, list[Used]] = {}
+    by_day: dict[str, list[Used]] = {}
+    for used in found:
+        by_model.setdefault(used.model, []).append(used)
+        by_day.setdefault(_date(used.day), []).append(used)
+
+    def spent(of: list[Used]) -> float:
+        return usd(sum(used.spent_micros for used in of))
+
+    def count(of: list[Used]) -> int:
+        return sum(used.num_requests for used in of)
+
+    return {
+        "per_model_usage": [
+            {
+                "model_uuid": model,
+                "model_type": MODEL_TYPE,
+                "unit_price": round(spent(of) / count(of), 6),
+                "total_cost": spent(of),
+                "total_count": count(of),
+                "last_used_date": _date(of[-1].last_at),
+            }
+            for model, of in by_model.items()
+        ],
+        "daily_usage": [
+            {
+                "date": date,
+                "amount": spent(of),
+                "count": count(of),
+                "models": [
+                    {"model_uuid": used.model, "amount": usd(used.spent_micros), "count": used.num_requests}
+                    for used in of
+                ],
+            }
+            for date, of in by_day.items()
+        ],
+        "summary": {
+            "total_cost": spent(found),
+            "total_requests": count(found),
+            "success_requests": sum(used.num_made for used in found),
+        },
+    }
+
+
+def _date(seconds: float) -> str:
+    return rfc3339(seconds)[:10]
 
 
 def sync_timed_out(found: dict[str, Any], seconds: float) -> dict[str, Any]:
