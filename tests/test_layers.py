@@ -20,14 +20,14 @@ LAYERS = [
     {"client", "serving", "doctor", "planning", "weights"},
     {"api", "worker", "supervisor", "gpus"},
     {"opening", "film"},
-    {"bell", "commits", "copying", "estimates", "history", "housekeeping", "inspection", "webhooks"},
-    {"admission", "deliveries"},
+    {"bell", "commits", "copying", "estimates", "history", "housekeeping", "inspection", "metrics", "webhooks"},
+    {"admission", "deliveries", "overview"},
     {"duties", "store", "uploads", "files", "keys", "references", "spritesheet", "video"},
     {"engines", "ledger", "turns", "usage"},
     {"schema"},
     {"database"},
     {"models"},
-    {"tasks", "pricing", "config"},
+    {"tasks", "pricing", "config", "logs"},
 ]
 
 

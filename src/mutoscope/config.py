@@ -47,6 +47,10 @@ class Settings(BaseSettings):
         "auto",
         description="Ray cluster of the workers that render on one: ray://host:10001; auto: the one they run in.",
     )
+    metrics_token: str = Field(
+        "", description="Bearer token that /metrics asks for; empty: it answers requests from this machine alone."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Logs for people, or a JSON object a line.")
 
     lease_seconds: float = Field(15, gt=0.2, description="A worker that is silent for this long has lost its task.")
     max_attempts: int = Field(3, ge=1, description="A task that ended its worker in error this often has failed.")

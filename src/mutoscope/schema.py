@@ -237,15 +237,22 @@ def make_engine(url: str, *, connections: int = 16) -> Engine:
     try:
         parsed = make_url(url)
         kind = parsed.get_backend_name()
+        # hide_parameters: the values of a statement may be prompts or digests of keys, and errors end in logs.
         if kind == "sqlite":
             if parsed.database and parsed.database != ":memory:":
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=16)
+            engine = create_engine(
+                parsed,
+                connect_args={"timeout": 30, "check_same_thread": False},
+                pool_size=16,
+                hide_parameters=True,
+            )
             event.listen(engine, "connect", _set_up_sqlite)
             return engine
         if kind == "postgresql":
             return create_engine(
                 parsed.set(drivername="postgresql+psycopg"),
+                hide_parameters=True,
                 pool_pre_ping=True,
                 pool_size=connections,
                 max_overflow=0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
+from mutoscope import logs
 from mutoscope.bell import Listener, Ringer
 from mutoscope.config import Settings, SettingsError
 from mutoscope.database import insist
@@ -37,22 +37,6 @@ _SWITCH_SECONDS = 0.0005
 _PATIENCE_SECONDS = 30.0
 
 
-def set_up_logging() -> None:
-    """Logs go to stderr, so that stdout carries only what was asked for."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-
-
 def run(settings: Settings, host: str, port: int, num_workers: int | None) -> None:
     """Serve until SIGTERM or SIGINT: then finish the answers under way, give running tasks back, and end.
 
@@ -61,7 +45,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     from mutoscope.api import create_app
     from mutoscope.api.webhooks import body_of
 
-    set_up_logging()
+    logs.set_up(settings.log_format)
     sys.setswitchinterval(_SWITCH_SECONDS)
     # Taken before any worker starts: a port in use is told at once, and port 0 becomes a real one.
     listening = socket.create_server(
@@ -90,7 +74,14 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
         allow_networks=settings.allow_networks,
     )
     server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False)
+        uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=5,
+            server_header=False,
+        )
     )
     supervisor.start()
     ringer.start()
@@ -149,7 +140,7 @@ def _has_model(settings: Settings) -> bool:
 
 def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), *, supervised: bool = False) -> None:
     """Work until told to stop: SIGTERM or SIGINT, or (supervised) the end of standard input."""
-    set_up_logging()
+    logs.set_up(settings.log_format)
     store, files = _open_patiently(settings), open_files(settings.files)
     own_files(store.database, files)
     worker = Worker(

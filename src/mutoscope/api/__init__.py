@@ -23,6 +23,7 @@ from mutoscope.api import (
     files,
     inspection,
     lists,
+    operations,
     operators,
     page,
     predictions,
@@ -45,6 +46,7 @@ from mutoscope.estimates import Estimates
 from mutoscope.files import Links, LocalFiles, open_files, read_secret
 from mutoscope.inspection import Inspector
 from mutoscope.keys import Keys
+from mutoscope.metrics import Metrics
 from mutoscope.opening import engines_offered, keys_of, limits_of, open_store, opener
 from mutoscope.pricing import Prices
 from mutoscope.references import Limits
@@ -64,6 +66,7 @@ class Server:
     keys: Keys
     admission: Admission
     deliveries: Deliveries
+    metrics: Metrics
     prices: Prices
     commits: GroupCommit
     estimates: Estimates
@@ -92,6 +95,7 @@ def create_app(
         keys=keys_of(settings, store.database),
         admission=Admission(store),
         deliveries=Deliveries(store.database),
+        metrics=Metrics(store.database, files_kept.root),
         prices=Prices(settings.prices, settings.discount_rate),
         commits=GroupCommit(store.database),
         estimates=estimates,
@@ -128,12 +132,14 @@ def create_app(
         expose_headers=["retry-after", "etag", "content-range", "accept-ranges"],
         max_age=600,
     )
+    app.add_middleware(operations.CountRequests, metrics=server.metrics)
     tell_refusals(app)
     # Model ids collide with every other path under /api/v3, so the literal routes come first.
     for router in (
         page.router,
         session.router,
         system.router,
+        operations.router,
         files.router,
         uploads.router,
         inspection.router,

@@ -31,7 +31,7 @@ class BusyRoutes:
         if found is None:
             await self._app(scope, receive, send)
             return
-        function, scope["path_params"] = found
+        function, scope["route"], scope["path_params"] = found
         request = Request(scope, receive, send)
         try:
             response = await function(request)
@@ -44,13 +44,13 @@ class BusyRoutes:
         await response(scope, receive, send)
 
 
-def _busy_route(scope: Scope) -> tuple[Callable[[Request], Awaitable[Response]], dict[str, str]] | None:
+def _busy_route(scope: Scope) -> tuple[Callable[[Request], Awaitable[Response]], str, dict[str, str]] | None:
     path: str = scope["path"]
     if not path.startswith("/api/v3/"):
         return None
     rest = path[8:]
     if scope["method"] == "POST" and rest in MODELS:
-        return submit, {"model_id": rest}
+        return submit, "/api/v3/{model_id}", {"model_id": rest}
     if scope["method"] == "GET" and rest.startswith("predictions/") and rest.endswith("/result"):
-        return result, {"task_id": rest[12:-7]}
+        return result, "/api/v3/predictions/{task_id}/result", {"task_id": rest[12:-7]}
     return None

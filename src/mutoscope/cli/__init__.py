@@ -13,7 +13,7 @@ from rich.markup import escape
 from typer.exceptions import TyperException
 
 from mutoscope import __version__
-from mutoscope.cli import accounts, databases, inspecting, keeping, making, model, webhooks
+from mutoscope.cli import accounts, databases, inspecting, keeping, making, model, top, webhooks
 from mutoscope.cli.terminal import CommandError, err
 from mutoscope.config import SettingsError
 
@@ -45,6 +45,7 @@ for command in (
     accounts.credit,
     keeping.doctor,
     keeping.replay,
+    top.top,
 ):
     app.command()(command)
 
