@@ -88,6 +88,8 @@ def test_everything_lies_in_one_home_folder() -> None:
         ("fetch_seconds", "2.5", 2.5),
         ("max_redirects", "0", 0),
         ("engines", "animatic, skyreels-v3", ("animatic", "skyreels-v3")),
+        ("metrics_token", "see", "see"),
+        ("log_format", "json", "json"),
         ("skyreels_weights", "/srv/weights", Path("/srv/weights")),
         ("skyreels_mode", "strict", "strict"),
         ("skyreels_precision", "float32", "float32"),
