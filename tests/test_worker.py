@@ -138,6 +138,19 @@ def test_a_task_becomes_a_video_and_a_poster(worker: Worker) -> None:
     assert task.receipt["video_sha256"] == sha256(worker.files.read(task.output or "") or b"").hexdigest()
 
 
+def test_an_engine_is_told_whose_task_it_renders(worker: Worker) -> None:
+    class Listening(Painter):
+        def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Event]:
+            scopes.append(scope)
+            yield from super().generate(request, images)
+
+    scopes: list[str] = []
+    task = find(worker, add(worker))
+    run(worker, Listening())
+    assert scopes == [task.account_id]
+    assert task.account_id
+
+
 def test_what_the_caller_can_mend_fails_the_task_and_not_the_worker(worker: Worker) -> None:
     class Refusing(Painter):
         def at_frame(self, number: int) -> None:
