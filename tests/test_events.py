@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import update
 
 from mutoscope.api.events import step_of
+from mutoscope.client import Client, ClientError
 from mutoscope.estimates import Estimates
 from mutoscope.files import read_secret
 from mutoscope.keys import Keys
@@ -227,8 +228,19 @@ def test_a_server_that_ends_lets_its_listeners_go(install: Callable[..., Install
     installation.start()
     store = Store(open_database(f"sqlite:///{installation.home / 'mutoscope.db'}"))
     with listening(installation, task_id, last.id) as events:
-        begin(store, task_id)
+        task = begin(store, task_id)
         assert next(events).data["status"] == "processing"
+
+    with Client(installation.url, installation.key) as client:  # which waits for a server that is gone for a while
+        waited = client.wait(task_id)
+        assert next(waited)["progress"] == 0
+        installation.kill_group()
+        threading.Timer(1, installation.start).start()
+        store.advance(task, "rendering", 0.5)
+        assert next(waited)["progress"] == 0.5
+        store.fail(task, "The reference is no picture.", 1402)
+        with pytest.raises(ClientError, match="The reference is no picture"):
+            list(waited)
     store.database.close()
 
 

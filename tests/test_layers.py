@@ -16,7 +16,7 @@ MODULES = sorted(path for path in SRC.rglob("*.py") if "migrations" not in path.
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"replay"},
+    {"mcp", "replay"},
     {"client", "serving", "doctor", "planning", "weights"},
     {"api", "worker", "supervisor", "gpus"},
     {"opening", "film"},

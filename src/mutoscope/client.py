@@ -5,8 +5,10 @@ Both yield the same Progress, so whoever draws a bar need not know which it is.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +19,7 @@ import httpx
 from mutoscope.config import Settings
 from mutoscope.tasks import TaskError, VideoRequest
 
-_POLL_SECONDS = 0.5
+_AGAIN_SECONDS = 0.5  # between attempts to listen
 _PATIENCE_SECONDS = 120  # with a server that can't be reached: it may be starting again, and the task is safe
 
 
@@ -67,37 +69,68 @@ class Client:
 
     def submit(self, model: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Create a task; returns its prediction."""
-        return self._call("POST", f"/api/v3/{model}", json=dict(inputs))
+        return dict(self._call("POST", f"/api/v3/{model}", json=dict(inputs)))
 
     def result(self, task_id: str) -> dict[str, Any]:
         """The prediction as it stands."""
-        return self._call("GET", f"/api/v3/predictions/{task_id}/result")
+        return dict(self._call("GET", f"/api/v3/predictions/{task_id}/result"))
 
     def cancel(self, task_id: str) -> dict[str, Any]:
-        """End a task."""
-        return self._call("DELETE", f"/api/v3/predictions/{task_id}")
+        """End a task; one that has ended already is forgotten, and its video with it."""
+        return dict(self._call("DELETE", f"/api/v3/predictions/{task_id}"))
+
+    def price(self, model: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What a task of these inputs would cost, in dollars."""
+        return dict(self._call("POST", "/api/v3/model/price", json={"model_id": model, "inputs": dict(inputs)}))
+
+    def list(self, **wanted: Any) -> dict[str, Any]:
+        """A page of the key's predictions, the newest first; `wanted` as in `POST /api/v3/predictions`."""
+        return dict(self._call("POST", "/api/v3/predictions", json=wanted))
 
     def wait(self, task_id: str) -> Iterator[dict[str, Any]]:
-        """Yield the prediction again and again until it has ended; the last one is its end. Raises ClientError.
+        """Yield the prediction as it changes until it has ended; the last one is its end. Raises ClientError.
 
         A server that is gone for a while is waited for.
         """
-        answered_at = time.monotonic()
+        heard_at, last = time.monotonic(), ""
         while True:
             try:
-                found = self.result(task_id)
+                for event_id, found in self._events(task_id, last):
+                    last = event_id
+                    yield found
+                    if found["status"] == "completed":
+                        return
+                    if found["status"] not in ("created", "processing"):
+                        raise ClientError(found["error"] or f"The task was {found['status']}.")
+                heard_at = time.monotonic()  # it was there, and is ending
             except UnreachableError as error:
-                if time.monotonic() - answered_at > _PATIENCE_SECONDS:
+                if time.monotonic() - heard_at > _PATIENCE_SECONDS:
                     raise ClientError(f"{error} The task goes on there; its id is {task_id}.") from error
-                time.sleep(_POLL_SECONDS)
-                continue
-            answered_at = time.monotonic()
-            yield found
-            if found["status"] == "completed":
+            time.sleep(_AGAIN_SECONDS)
+
+    def _events(self, task_id: str, last: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What follows the event called `last`, each with its own name, until the server ends the stream."""
+        headers = {"Last-Event-ID": last} if last else {}
+        request = self._http.build_request("GET", f"/api/v3/predictions/{task_id}/events", headers=headers)
+        kind = ""
+        try:
+            answer = self._http.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        with closing(answer):
+            if answer.status_code != 200:
+                self._data(answer)
+            try:
+                for line in answer.iter_lines():
+                    field, _, value = line.partition(": ")
+                    if field == "event":
+                        kind = value
+                    elif field == "id":
+                        last = value
+                    elif field == "data" and kind in ("state", "end"):
+                        yield last, json.loads(value)
+            except httpx.HTTPError:  # it is gone, and asked again
                 return
-            if found["status"] not in ("created", "processing"):
-                raise ClientError(found["error"] or f"The task was {found['status']}.")
-            time.sleep(_POLL_SECONDS)
 
     def download(self, url: str, path: Path) -> None:
         """Save a file, whole or not at all."""
@@ -114,42 +147,60 @@ class Client:
         finally:
             part.unlink(missing_ok=True)
 
-    def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+    def _call(self, method: str, path: str, **arguments: Any) -> Any:
         try:
             answer = self._http.request(method, path, **arguments)
-            body = answer.json()
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        return self._data(answer)
+
+    def _data(self, answer: httpx.Response) -> Any:
+        try:
+            body = json.loads(answer.read())
             refused = answer.status_code != 200
-            data: dict[str, Any] = {} if refused else body["data"]
+            data = None if refused else body["data"]
             message = str(body["message"]) if refused else ""
         except httpx.HTTPError as error:
-            raise UnreachableError(f"The server at {self._http.base_url} can't be reached: {error}.") from error
+            raise self._unreachable(error) from error
         except (ValueError, TypeError, KeyError):
             raise ClientError(f"What answers at {self._http.base_url} is not a Mutoscope server.") from None
         if refused:
-            raise ClientError(message)
+            raise UnreachableError(message) if answer.status_code == 503 else ClientError(message)
         return data
+
+    def _unreachable(self, error: httpx.HTTPError) -> UnreachableError:
+        return UnreachableError(f"The server at {self._http.base_url} can't be reached: {error}.")
+
+
+def make_there(client: Client, model: str, inputs: Mapping[str, Any]) -> Iterator[tuple[Progress, dict[str, Any]]]:
+    """Have a server make a video, its local files among the images uploaded first; each time with its prediction, if
+    there is one yet. The last one is whole. Raises ClientError."""
+    images: list[str] = []
+    for number, image in enumerate(inputs["images"], start=1):
+        yield Progress(f"uploading image {number}", 0.0), {}
+        images.append(image if is_address(image) else client.upload(Path(image)))
+    task_id = client.submit(model, {**inputs, "images": images})["id"]
+    for found in client.wait(task_id):
+        place = found["queue_position"]
+        waiting = f"waiting, place {place}" if place else "waiting"
+        stage = found["stage"] or (waiting if found["status"] == "created" else "rendering")
+        yield Progress(stage, found["progress"]), found
 
 
 def render_there(client: Client, model: str, request: VideoRequest, seed: int, output: Path) -> Iterator[Progress]:
     """Render on a server and save the video at `output`; local files among the images are uploaded first."""
-    images: list[str] = []
-    for number, image in enumerate(request.images, start=1):
-        yield Progress(f"uploading image {number}", 0.0)
-        images.append(image if is_address(image) else client.upload(Path(image)))
     inputs = {
         "prompt": request.prompt,
-        "images": images,
+        "images": list(request.images),
         "aspect_ratio": request.aspect_ratio,
         "duration": request.duration,
         "seed": seed,
         "resolution": request.resolution,
     }
-    task_id = client.submit(model, inputs)["id"]
     found: dict[str, Any] = {}
-    for found in client.wait(task_id):
-        place = found["queue_position"]
-        waiting = f"waiting, place {place}" if place else "waiting"
-        yield Progress(found["stage"] or (waiting if found["status"] == "created" else "rendering"), found["progress"])
+    for progress, prediction in make_there(client, model, inputs):
+        found = prediction
+        yield progress
     client.download(found["outputs"][0], output)
 
 

@@ -40,6 +40,7 @@ for command in (
     making.render,
     inspecting.inspect,
     making.models,
+    making.mcp,
     model.pull,
     model.plan,
     accounts.credit,

@@ -118,6 +118,25 @@ def render(
     print(output)
 
 
+def mcp(
+    server: Annotated[
+        str, typer.Option("--server", help="The server to ask.", envvar="MUTOSCOPE_SERVER")
+    ] = "http://127.0.0.1:8787",
+    key: Annotated[str, typer.Option("--key", help="Its API key.", envvar=["MUTOSCOPE_KEY", "MUTOSCOPE_API_KEY"])] = "",
+) -> None:
+    """Be a server of the Model Context Protocol on standard input and output, for assistants that call tools.
+
+    Needs the extra: pip install 'mutoscope[mcp]'
+    """
+    if not key:
+        raise CommandError("No API key: give --key, or set MUTOSCOPE_KEY.", 2)
+    try:
+        from mutoscope.mcp import run
+    except ModuleNotFoundError as error:
+        raise CommandError(f"{error.name} is not installed: pip install 'mutoscope[mcp]'") from None
+    run(server, key)
+
+
 def models() -> None:
     """The models on offer: their ids, prices and inputs."""
     from mutoscope import pricing
