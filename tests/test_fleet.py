@@ -19,6 +19,8 @@ import pytest
 from sqlalchemy import func, select
 
 from mutoscope import ledger
+from mutoscope.files import read_secret
+from mutoscope.keys import Keys
 from mutoscope.schema import accounts, entries, open_database, tasks
 from tests.installation import ANIMATIC, Installation
 from tests.postgres import Postgres
@@ -61,6 +63,15 @@ class Fleet:
             f"/api/v3/{ANIMATIC}", json=wanted, headers={"Authorization": f"Bearer {key}", **headers}
         )
 
+    def payer(self, micros: int) -> tuple[str, str]:
+        """The id of a new account with so much to spend, and a key of it."""
+        with open_database(self.url) as database:
+            keys = Keys(database, read_secret(self.servers[0].home, "keys"))
+            account = keys.create_account("payer").id
+            with database.write() as connection:
+                ledger.credit(connection, account, micros, note="", now=time.time())
+            return account, keys.create("load", account_id=account)
+
     def audit(self) -> list[str]:
         with open_database(self.url) as database, database.snapshot() as connection:
             return ledger.audit(connection)
@@ -70,12 +81,15 @@ class Fleet:
 def fleet(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     url, home = postgres.fresh(), tmp_path_factory.mktemp("fleet") / "home"
     prices = f'{{"{ANIMATIC}": 1000}}'
-    servers = [
-        Installation(home, workers=0, database_url=url, database_connections=8, prices=prices) for _ in range(SERVERS)
-    ]
+
+    def make(_: int) -> Installation:
+        return Installation(home, workers=0, database_url=url, database_connections=8, prices=prices)
+
+    with ThreadPoolExecutor(SERVERS) as pool:  # the home is made by whoever is first
+        servers = list(pool.map(make, range(SERVERS)))
     try:
-        for server in servers:
-            server.start()
+        with ThreadPoolExecutor(SERVERS) as pool:
+            list(pool.map(Installation.start, servers))
         yield Fleet(url, servers)
     finally:
         for server in servers:
@@ -83,9 +97,7 @@ def fleet(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def test_each_task_of_a_load_is_done_once_and_the_books_agree(fleet: Fleet) -> None:
-    payer = fleet.servers[0].run("accounts", "create", "payer").stdout.strip()
-    fleet.servers[0].run("credit", payer, "100")
-    key = fleet.servers[0].run("keys", "create", "load", "--account", payer).stdout.strip()
+    payer, key = fleet.payer(100_000_000)
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, fleet.url, f"worker-{number}"],
@@ -119,6 +131,9 @@ def test_each_task_of_a_load_is_done_once_and_the_books_agree(fleet: Fleet) -> N
             worker.wait(20)
         for thread in hearing:
             thread.join()
+        for worker in workers:
+            assert worker.stdout is not None
+            worker.stdout.close()
     assert Counter(task_id for each in done for task_id in each) == Counter(accepted)
     assert sum(1 for each in done if each) >= 2, "one worker did it all"
     with open_database(fleet.url) as database, database.connect() as connection:
@@ -127,12 +142,10 @@ def test_each_task_of_a_load_is_done_once_and_the_books_agree(fleet: Fleet) -> N
             select(tasks.c.status, tasks.c.attempt, func.count()).where(mine).group_by(tasks.c.status, tasks.c.attempt)
         )
         assert [tuple(row) for row in states] == [("succeeded", 1, LOAD)]
-        waited = connection.execute(select(func.max(tasks.c.started_at - tasks.c.created_at)).where(mine)).scalar()
         kinds = select(entries.c.kind, func.count()).where(entries.c.account_id == payer).group_by(entries.c.kind)
         assert dict(map(tuple, connection.execute(kinds))) == {"credit": 1, "hold": LOAD, "settle": LOAD}
         left = connection.execute(select(accounts.c.available_micros).where(accounts.c.id == payer)).scalar_one()
         assert left == 100_000_000 - LOAD * 5 * 1000
-    assert waited is not None
     assert fleet.audit() == []
 
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, exists, insert, or_, select, update
 
 from mutoscope import ledger, turns
 from mutoscope.database import Database
@@ -188,13 +188,19 @@ class Store:
         now = self._clock()
         lapsed = and_(tasks.c.status == Status.RUNNING.value, tasks.c.lease_until < now)
         queued = and_(tasks.c.status == Status.QUEUED.value, tasks.c.engine.in_(engines))
+        late = and_(tasks.c.status == Status.QUEUED.value, tasks.c.deadline_at < now)
+        any_lapsed, any_late, any_queued = (exists(select(tasks.c.seq).where(each)) for each in (lapsed, late, queued))
+        look = select(any_lapsed, any_late, any_queued)
         with self.database.connect() as connection:  # most looks find nothing: don't take the write lock for them
-            if connection.execute(select(tasks.c.seq).where(or_(lapsed, queued)).limit(1)).first() is None:
-                return None
+            has_lapsed, has_late, has_queued = connection.execute(look).one()
         # Each in a transaction of its own, so that none holds one account's row while it waits for another's.
-        with self.database.write() as connection:
-            self._lapse(connection, _unlocked(lapsed))
-        self.expire()
+        if has_lapsed:
+            with self.database.write() as connection:
+                self._lapse(connection, _unlocked(lapsed))
+        if has_late:
+            self.expire()
+        if not (has_lapsed or has_queued):
+            return None
         while True:
             try:
                 with self.database.write() as connection:
