@@ -215,21 +215,6 @@ def test_our_own_link_is_known_whatever_host_it_names() -> None:
 # The folder
 
 
-def test_a_file_is_put_whole_and_gone_when_deleted(tmp_path: Path) -> None:
-    files = LocalFiles(tmp_path / "files")
-    source = tmp_path / "source"
-    for data in (b"one", b"two"):
-        source.write_bytes(data)
-        files.put("outputs/a.mp4", source)
-        assert not source.exists()
-        assert files.read("outputs/a.mp4") == data
-    assert list(files.list("outputs")) == ["outputs/a.mp4"]
-    files.delete("outputs/a.mp4")
-    files.delete("outputs/a.mp4")
-    assert files.read("outputs/a.mp4") is None
-    assert list(files.list("outputs")) == list(files.list("nothing")) == []
-
-
 def test_a_folder_goes_with_its_only_file(tmp_path: Path) -> None:
     files = LocalFiles(tmp_path)
     for key in ("uploads/1/a.png", "uploads/2/a.png", "uploads/2/b.png", "outputs/a.mp4", "alone"):
@@ -261,12 +246,6 @@ def test_a_file_comes_from_another_file_system_too(tmp_path: Path) -> None:
     assert list(files.list("a")) == ["a/b"]
 
 
-@pytest.mark.parametrize("key", ["../x", "/etc/passwd", "a/../../x", ".", "", "a/.."])
-def test_a_key_stays_in_the_folder(tmp_path: Path, key: str) -> None:
-    with pytest.raises(ValueError, match="not the key of a file"):
-        LocalFiles(tmp_path / "files").path(key)
-
-
 def test_a_symlink_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     files = LocalFiles(tmp_path / "files")
     (tmp_path / "files" / "out").symlink_to("/etc")
@@ -276,12 +255,14 @@ def test_a_symlink_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_folder_with_odd_letters(tmp_path: Path) -> None:
     folder = tmp_path / "a b#c?d%41é"
-    assert open_files(folder.as_uri()).root == folder
+    files = open_files(folder.as_uri())
+    assert isinstance(files, LocalFiles)
+    assert files.root == folder
 
 
-@pytest.mark.parametrize("url", ["s3://bucket", "/plain/path", "file://elsewhere/x", ""])
+@pytest.mark.parametrize("url", ["ftp://bucket", "/plain/path", "file://elsewhere/x", ""])
 def test_another_place_is_refused_in_a_sentence(url: str) -> None:
-    with pytest.raises(FilesError, match="keeps files in a folder: file:///path"):
+    with pytest.raises(FilesError, match="it must be file:///folder or s3://bucket/prefix"):
         open_files(url)
 
 

@@ -35,7 +35,12 @@ class Settings(BaseSettings):
     database_connections: int = Field(
         16, ge=2, description="The most connections that one process has to a PostgreSQL server."
     )
-    files_url: str = Field("", description="Where files are kept, as a file:// URL; empty: `files` in the home folder.")
+    files_url: str = Field(
+        "", description="Where files are kept: file:///folder or s3://bucket/prefix; empty: `files` in the home folder."
+    )
+    files_public_endpoint: str = Field(
+        "", description="Endpoint by which callers reach the bucket, where it is not the one used here."
+    )
     public_url: str = Field("", description="Base of the URLs in answers; empty: the base of each request's own URL.")
     sandbox: bool = Field(False, description="Render every model with the animatic, for development without weights.")
 

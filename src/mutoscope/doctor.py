@@ -38,7 +38,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _home(settings)
     yield _database(settings)
     try:
-        open_files(settings.files)
+        open_files(settings.files).check()
         yield Finding("ok", "files", settings.files)
     except FilesError as error:
         yield Finding("bad", "files", str(error))

@@ -19,7 +19,7 @@ from sqlalchemy import and_, select
 from mutoscope.admission import REMEMBERED_SECONDS, forget_submissions
 from mutoscope.database import UNREACHABLE, Database
 from mutoscope.duties import Duties
-from mutoscope.files import FilesError, LocalFiles
+from mutoscope.files import Files, FilesError
 from mutoscope.schema import installation, tasks
 from mutoscope.store import Store, task_from_row
 from mutoscope.tasks import Status, Task
@@ -37,7 +37,7 @@ _DUTY = "housekeeping"
 _SWEEP_SECONDS = 600.0  # the longest that a sweep may take before another process begins one, too
 
 
-def own_files(database: Database, files: LocalFiles) -> None:
+def own_files(database: Database, files: Files) -> None:
     """Have the folder of files marked as this installation's. Raises FilesError where it is another's.
 
     Two installations in one folder would each remove the other's videos, as belonging to no task.
@@ -46,12 +46,12 @@ def own_files(database: Database, files: LocalFiles) -> None:
         ours = connection.execute(select(installation.c.id)).scalar_one()
     if files.owner(ours) != ours:
         raise FilesError(
-            f"The folder for files, {files.root}, belongs to an installation with another database. Give each its own "
+            "The place for files belongs to an installation with another database. Give each its own "
             "MUTOSCOPE_FILES_URL."
         )
 
 
-def sweep(store: Store, files: LocalFiles, retention_days: float) -> int:
+def sweep(store: Store, files: Files, retention_days: float) -> int:
     """Remove what has ended, and files of nobody; returns how many tasks and uploads went. Raises FilesError."""
     own_files(store.database, files)
     before = store.database.now() - retention_days * 86_400
@@ -127,7 +127,7 @@ class Housekeeper:
     def __init__(
         self,
         store: Store,
-        files: LocalFiles,
+        files: Files,
         scratch: Path,
         cache: Path,
         retention_days: float,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mutoscope.config import Settings, SettingsError
 from mutoscope.database import Database
 from mutoscope.engines import ENGINES, ON_RAY
-from mutoscope.files import Links, LocalFiles, read_secret
+from mutoscope.files import Files, Links, read_secret
 from mutoscope.keys import Keys
 from mutoscope.references import FetchError, Limits
 from mutoscope.schema import open_database
@@ -43,7 +43,7 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def opener(links: Links, files: LocalFiles) -> Callable[[str], bytes | None]:
+def opener(links: Links, files: Files) -> Callable[[str], bytes | None]:
     """What reads a reference that is a file of our own: one kept with its task, or a signed link of ours."""
 
     def open_own(reference: str) -> bytes | None:

@@ -59,6 +59,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     ringer = Ringer(store.database)
     supervisor = Supervisor(store, launches)
     files = open_files(settings.files)
+    files.check()
     own_files(store.database, files)
     housekeeper = Housekeeper(store, files, settings.scratch, settings.cache, settings.retention_days)
 

@@ -20,7 +20,7 @@ import structlog
 
 from mutoscope.database import UNREACHABLE, insist
 from mutoscope.engines import Engine, EngineLostError, Pixels
-from mutoscope.files import Links, LocalFiles
+from mutoscope.files import Files, Links
 from mutoscope.film import Film, share_rendered
 from mutoscope.opening import opener
 from mutoscope.references import Limits
@@ -52,7 +52,7 @@ class Worker:
     """Renders tasks until told to stop. `name` is unique to this process: it tells whose lease is whose."""
 
     store: Store
-    files: LocalFiles
+    files: Files
     links: Links
     limits: Limits
     scratch: Path
@@ -162,7 +162,7 @@ class Worker:
 class Previews:
     """The strip that shows what one attempt's video is going to look like: a file, replaced by each newer one."""
 
-    def __init__(self, files: LocalFiles, scratch: Path, stem: str) -> None:
+    def __init__(self, files: Files, scratch: Path, stem: str) -> None:
         self._files = files
         self._part = scratch / f"{stem}.jpg.preview"
         self._key = preview_key(stem)

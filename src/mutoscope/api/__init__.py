@@ -43,7 +43,7 @@ from mutoscope.commits import GroupCommit
 from mutoscope.config import Settings
 from mutoscope.deliveries import Deliveries
 from mutoscope.estimates import Estimates
-from mutoscope.files import Links, LocalFiles, open_files, read_secret
+from mutoscope.files import Files, Links, open_files, read_secret
 from mutoscope.inspection import Inspector
 from mutoscope.keys import Keys
 from mutoscope.metrics import Metrics
@@ -61,7 +61,7 @@ class Server:
     settings: Settings
     store: Store
     uploads: Uploads
-    files: LocalFiles
+    files: Files
     links: Links
     keys: Keys
     admission: Admission
@@ -83,7 +83,7 @@ def create_app(
 ) -> FastAPI:
     """The application. `ring` is called after tasks were accepted; `is_ending` tells whether to hold no answer open."""
     store = open_store(settings)
-    files_kept = open_files(settings.files)
+    files_kept = open_files(settings.files, settings.files_public_endpoint)
     links = Links(read_secret(settings.home, "links"))
     estimates = Estimates(store)
     server = Server(

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import filecmp
-import mimetypes
 import re
 import secrets
+import time
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 
 from mutoscope.api.callers import ApiError
+from mutoscope.files import Files, type_of
 
 router = APIRouter(tags=["files"])
 
-_TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".gif": "image/gif"}
-
-
-def type_of(name: str) -> str:
-    """The media type that a file's name stands for; what browsers would run or render as a page is not among them."""
-    suffix = PurePosixPath(name).suffix.lower()
-    guessed = _TYPES.get(suffix) or mimetypes.types_map.get(suffix, "")
-    safe = guessed.startswith(("image/", "video/", "audio/")) and "svg" not in guessed
-    return guessed if safe else "application/octet-stream"
-
+_REDIRECT_SECONDS = 300  # how long the bucket's own link works that a caller is sent to
 
 _RANGE = r"(?:\d{1,18}-\d{0,18}|-\d{1,18})"
 _RANGES = re.compile(rf"bytes=\s*{_RANGE}(\s*,\s*{_RANGE})*\s*", re.IGNORECASE)
@@ -52,13 +44,20 @@ def read(request: Request, key: str) -> Response:
 def send(request: Request, key: str) -> Response:
     """A file, as `read` says, for a caller who may have it. Raises ApiError: 404 or 416."""
     server = request.app.state.server
+    method = "HEAD" if request.method == "HEAD" else "GET"
+    if url := server.files.link(
+        key, time.time() + _REDIRECT_SECONDS, method
+    ):  # the bucket itself speaks of ranges and ETags
+        if not server.files.has(key):
+            raise gone()
+        return RedirectResponse(url, headers={"Cache-Control": "no-store"})
     path = server.files.path(key)
     try:
         found = path.stat()
     except OSError:
         found = None
     if found is None or not S_ISREG(found.st_mode):
-        raise ApiError(404, "This file is gone: outputs and uploads are deleted after some days.", "file_gone")
+        raise gone()
     headers = {
         "Cache-Control": f"private, max-age={round(server.settings.retention_days * 86_400)}, immutable",
         "X-Content-Type-Options": "nosniff",
@@ -87,7 +86,7 @@ def send(request: Request, key: str) -> Response:
 async def write(request: Request, key: str) -> Response:
     """Take the bytes that an upload ticket announced; the same bytes may be sent twice, others may not."""
     server = request.app.state.server
-    path = _allowed(request, key, "PUT")
+    _allowed(request, key, "PUT")
     parts = PurePosixPath(key).parts
     upload = await run_in_threadpool(server.uploads.get, parts[1] if len(parts) == 3 else "")
     if upload is None:
@@ -109,24 +108,33 @@ async def write(request: Request, key: str) -> Response:
         try:
             await run_in_threadpool(server.files.put, key, part, replace=False)
         except FileExistsError:
-            if not await run_in_threadpool(filecmp.cmp, path, part, shallow=False):
+            if not await run_in_threadpool(_is_same, server.files, key, part):
                 raise ApiError(412, "Another file was sent with this ticket already.", "already_sent") from None
     finally:
         part.unlink(missing_ok=True)
     return Response(status_code=200)
 
 
-def _allowed(request: Request, key: str, method: str) -> Path:
+def _allowed(request: Request, key: str, method: str) -> None:
     server = request.app.state.server
     query = request.query_params
     try:
-        path: Path = server.files.path(key)
+        server.files.where(key)  # even one that was signed must name a file
         allowed = server.links.allows(method, key, query.get("expires", ""), query.get("signature", ""))
     except ValueError:
         allowed = False
     if not allowed:
         raise ApiError(403, "This link is not valid, or has expired: ask for the result again.", "bad_link")
-    return path
+
+
+def _is_same(files: Files, key: str, part: Path) -> bool:
+    with files.local(key) as path:
+        return path is not None and filecmp.cmp(path, part, shallow=False)
+
+
+def gone() -> ApiError:
+    """The error for a file that is no longer kept."""
+    return ApiError(404, "This file is gone: outputs and uploads are deleted after some days.", "file_gone")
 
 
 def _can_satisfy(ranges: str, size: int) -> bool:

@@ -24,7 +24,7 @@ from starlette.responses import Response
 
 from mutoscope.api import wavespeed
 from mutoscope.api.callers import ApiError, base_url, maker
-from mutoscope.api.files import type_of
+from mutoscope.files import type_of
 from mutoscope.tasks import Caller
 
 router = APIRouter(tags=["uploads"])
@@ -95,6 +95,7 @@ def ticket(request: Request, asked: Ticket, asking: Annotated[Caller, Depends(ma
     kind = asked.content_type or type_of(name)
     server.uploads.add(upload_id, asking.key_id, filename=name, content_type=kind, size=asked.size, file=key)
     base = base_url(request)
+    until = time.time() + _TICKET_SECONDS
     return wavespeed.success(
         {
             "type": _kind(name),
@@ -103,7 +104,7 @@ def ticket(request: Request, asked: Ticket, asking: Annotated[Caller, Depends(ma
             "download_url": base + server.links.sign(key, _end(server)),
             "upload": {
                 "method": "PUT",
-                "url": base + server.links.sign(key, time.time() + _TICKET_SECONDS, "PUT"),
+                "url": server.files.upload_link(key, until) or base + server.links.sign(key, until, "PUT"),
                 "headers": {"Content-Type": kind, "If-None-Match": "*"},
             },
         }

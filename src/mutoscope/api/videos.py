@@ -7,6 +7,8 @@ import base64
 import json
 import secrets
 import sys
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -211,23 +213,30 @@ def _data_uri(data: bytes) -> str:
 
 async def _make_spritesheet(server: Any, task: Task) -> None:
     """Have a finished video's grid of frames lie beside it. Raises ApiError where the video is gone."""
-    video, sheet = server.files.path(task.output), server.files.path(task.spritesheet)
     async with _one_sheet:
-        if sheet.is_file() or not video.is_file():  # where the video is gone, sending says so
-            return
-        part = server.settings.scratch / f"{task.id}-{task.attempt}.jpg.{secrets.token_hex(4)}"
-        part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # A process of its own: the codecs, and a video's frames, would stay in this one's memory.
-        command = [sys.executable, "-m", "mutoscope.spritesheet", str(video), str(part)]
-        process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
-        try:
-            async with asyncio.timeout(_SHEET_SECONDS):
-                code = await process.wait()
-            if code != 0:
-                raise RuntimeError(f"the spritesheet of {task.id} could not be made: exit code {code}")
-            await run_in_threadpool(server.files.put, task.spritesheet, part)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-            part.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            if await run_in_threadpool(server.files.has, task.spritesheet):
+                return
+            video = await run_in_threadpool(stack.enter_context, server.files.local(task.output))
+            if video is not None:  # otherwise sending says so
+                await _grid_of(server, task, video)
+
+
+async def _grid_of(server: Any, task: Task, video: Path) -> None:
+    """Have the grid of frames of `video` lie beside it."""
+    part = server.settings.scratch / f"{task.id}-{task.attempt}.jpg.{secrets.token_hex(4)}"
+    part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # A process of its own: the codecs, and a video's frames, would stay in this one's memory.
+    command = [sys.executable, "-m", "mutoscope.spritesheet", str(video), str(part)]
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+    try:
+        async with asyncio.timeout(_SHEET_SECONDS):
+            code = await process.wait()
+        if code != 0:
+            raise RuntimeError(f"the spritesheet of {task.id} could not be made: exit code {code}")
+        await run_in_threadpool(server.files.put, task.spritesheet, part)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        part.unlink(missing_ok=True)

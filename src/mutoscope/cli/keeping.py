@@ -69,7 +69,7 @@ def show_task(task_id: Annotated[str, typer.Argument(help="The task's id.")]) ->
         "prompt": request.prompt,
         "images": "  ".join(request.images),
         "video": f"{request.aspect_ratio}, {request.duration} s, seed {request.seed}",
-        "output": str(_settings_files_path(task.output)) if task.output else "",
+        "output": _where(task.output) if task.output else "",
         "attempt": str(task.attempt),
         "created": moment(task.created_at),
         "started": moment(task.started_at),
@@ -130,7 +130,7 @@ def _find(task_id: str) -> Task:
     return task
 
 
-def _settings_files_path(key: str) -> Path:
+def _where(key: str) -> str:
     from mutoscope.files import open_files
 
-    return open_files(load_settings().files).path(key)
+    return open_files(load_settings().files).where(key)

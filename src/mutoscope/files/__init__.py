@@ -8,16 +8,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import hmac
+import mimetypes
 import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Literal, Protocol
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 Method = Literal["GET", "PUT"]
+ReadMethod = Literal["GET", "HEAD"]
 
 
 _MARK = ".installation"
@@ -49,6 +52,65 @@ def read_secret(home: Path, name: str) -> bytes:
     if len(secret) != 32:  # an empty one would sign, too
         raise FilesError(f"The secret in {path} has {len(secret)} bytes instead of 32: put it back from a backup.")
     return secret
+
+
+class Files(Protocol):
+    """The contract: a place for files, each whole or absent, named by keys such as `outputs/3f…-1.mp4`."""
+
+    def check(self) -> None:
+        """Raises FilesError when the place can't be used."""
+        ...
+
+    def owner(self, candidate: str) -> str:
+        """The id of the installation whose files these are: from now on `candidate`, where they were nobody's."""
+        ...
+
+    def put(self, key: str, source: Path, *, replace: bool = True) -> None:
+        """Move the finished file `source` here, durably. Raises FileExistsError where none is to be replaced."""
+        ...
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes of a file; None if there is none."""
+        ...
+
+    def local(self, key: str) -> AbstractContextManager[Path | None]:
+        """A file as one of this machine, for as long as the block lasts; None if there is none."""
+        ...
+
+    def has(self, key: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a file; no error if it is gone already."""
+        ...
+
+    def list(self, folder: str) -> Iterator[str]:
+        """The keys below a folder."""
+        ...
+
+    def where(self, key: str) -> str:
+        """Where a file lies, for a person to read."""
+        ...
+
+    def link(self, key: str, expires_at: float, method: ReadMethod = "GET") -> str | None:
+        """A URL of the place itself by which anybody may read until then; None where there is none but ours."""
+        ...
+
+    def upload_link(self, key: str, expires_at: float) -> str | None:
+        """The same, to send a file."""
+        ...
+
+
+_TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".gif": "image/gif"}
+
+
+def type_of(name: str) -> str:
+    """The media type that a file's name stands for; what browsers would run or render as a page is not among them."""
+    suffix = PurePosixPath(name).suffix.lower()
+    guessed = _TYPES.get(suffix) or mimetypes.types_map.get(suffix, "")
+    safe = guessed.startswith(("image/", "video/", "audio/")) and "svg" not in guessed
+    return guessed if safe else "application/octet-stream"
 
 
 class LocalFiles:
@@ -110,6 +172,31 @@ class LocalFiles:
         except FileNotFoundError:
             return None
 
+    def check(self) -> None:
+        """Nothing more to ask: the folder was made when this was."""
+
+    @contextmanager
+    def local(self, key: str) -> Iterator[Path | None]:
+        """The file itself; None if there is none."""
+        path = self.path(key)
+        yield path if path.is_file() else None
+
+    def has(self, key: str) -> bool:
+        """Whether there is such a file."""
+        return self.path(key).is_file()
+
+    def where(self, key: str) -> str:
+        """The path of a file."""
+        return str(self.path(key))
+
+    def link(self, key: str, expires_at: float, method: ReadMethod = "GET") -> str | None:
+        """None: a folder has no URLs."""
+        return None
+
+    def upload_link(self, key: str, expires_at: float) -> str | None:
+        """None: a folder has no URLs."""
+        return None
+
     def delete(self, key: str) -> None:
         """Remove a file, and the folder that it had to itself; no error if they are gone already."""
         path = self.path(key)
@@ -126,11 +213,15 @@ class LocalFiles:
                 yield f"{prefix}/{name}"
 
 
-def open_files(url: str) -> LocalFiles:
-    """The files at `url` (file:///folder). Raises FilesError for an address that can't be used."""
+def open_files(url: str, public_endpoint: str = "") -> Files:
+    """The files at `url`: file:///folder, or s3://bucket/prefix. Raises FilesError for what can't be used."""
     parts = urlsplit(url)
+    if parts.scheme == "s3":
+        from mutoscope.files.s3 import S3Files
+
+        return S3Files(url, public_endpoint)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise FilesError(f"MUTOSCOPE_FILES_URL is {url!r}; this version keeps files in a folder: file:///path.")
+        raise FilesError(f"MUTOSCOPE_FILES_URL is {url!r}: it must be file:///folder or s3://bucket/prefix.")
     try:
         return LocalFiles(Path(unquote(parts.path)))
     except OSError as error:
