@@ -95,7 +95,7 @@ def create_app(
         keys=keys_of(settings, store.database),
         admission=Admission(store),
         deliveries=Deliveries(store.database),
-        metrics=Metrics(store.database, files_kept.root),
+        metrics=Metrics(store.database, files_kept.disk or settings.home),
         prices=Prices(settings.prices, settings.discount_rate),
         commits=GroupCommit(store.database),
         estimates=estimates,

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mutoscope.api import wavespeed
 from mutoscope.api.callers import ApiError
+from mutoscope.files import FilesError
 from mutoscope.metrics import CONTENT_TYPE, Metrics
 
 router = APIRouter(tags=["system"])
@@ -36,8 +37,12 @@ def ready(request: Request) -> Response:
             connection.execute(text("SELECT 1"))
     except SQLAlchemyError:
         raise _not_ready("the database does not answer") from None
-    folders: list[Path] = [server.files.root, server.settings.scratch]
+    folders: list[Path] = [*filter(None, [server.files.disk]), server.settings.scratch]
     free = []
+    try:
+        server.files.check()
+    except FilesError as error:
+        raise _not_ready(str(error).rstrip(".")) from None
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -55,7 +55,13 @@ def read_secret(home: Path, name: str) -> bytes:
 
 
 class Files(Protocol):
-    """The contract: a place for files, each whole or absent, named by keys such as `outputs/3f…-1.mp4`."""
+    """The contract: a place for files, each whole or absent, named by keys such as `outputs/3f…-1.mp4`.
+
+    `disk` is a folder of the disk that they fill; None where that is not this machine's.
+    """
+
+    @property
+    def disk(self) -> Path | None: ...
 
     def check(self) -> None:
         """Raises FilesError when the place can't be used."""
@@ -117,7 +123,7 @@ class LocalFiles:
     """Files in a folder of this machine."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = self.disk = root
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def path(self, key: str) -> Path:

@@ -40,6 +40,7 @@ class S3Files:
         """Raises FilesError for a URL or credentials that can't be used; `check` asks the bucket itself."""
         parts = urlsplit(url)
         self.url = url
+        self.disk = None
         self.bucket = parts.netloc
         self._prefix = parts.path.strip("/")
         if not self.bucket or parts.query or parts.fragment or ".." in self._prefix.split("/"):
