@@ -7,37 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Integer, Table, delete, func, insert, select, update
+from sqlalchemy import Table, delete, func, insert, select, update
 
 from mutoscope.copying import CopyError, copy, sum_of
 from mutoscope.database import Database
 from mutoscope.schema import accounts, installation, make_engine, metadata, open_database, tasks
 from tests.installation import Installation
 from tests.postgres import Postgres
+from tests.rows import value_of
 
 ROWS = 1200  # more than are copied at once
-
-
-def value_of(column: Column[Any], number: int) -> Any:
-    """Something that is hard to keep, for the `number`-th row."""
-    if column.foreign_keys or column.name == "id":
-        return f"{number}"
-    if column.nullable and number % 3 == 0:
-        return None
-    match column.type:
-        case JSON():
-            return {"text": 'é"\\u0000', "numbers": [number, 0.1 + 0.2, 2**63 - 1], "nothing": None}
-        case Boolean():
-            return number % 2 == 0
-        case BigInteger():
-            return 2**53 + number
-        case Integer():
-            return 7 * number
-        case Float():
-            return number / 3 + 1e9
-    text = f"{number} é\n{column.name}"
-    length = getattr(column.type, "length", None)
-    return text[:length]
 
 
 def fill(database: Database) -> None:

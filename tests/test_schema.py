@@ -3,21 +3,78 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import select
+from sqlalchemy import MetaData, insert, select
 
-from mutoscope.schema import accounts, keys, metadata, open_database, tasks
+from mutoscope import schema
+from mutoscope.database import Database
+from mutoscope.schema import (
+    accounts,
+    keys,
+    make_engine,
+    metadata,
+    migrate,
+    newest_revision,
+    open_database,
+    revision_of,
+    tasks,
+)
+from tests.rows import value_of
+
+REVISIONS = sorted(path.stem[:4] for path in Path(schema.__file__).with_name("migrations").glob("versions/0*.py"))
 
 
-def test_migrations_make_the_tables_that_the_code_names(tmp_path: Path) -> None:
-    database = open_database(f"sqlite:///{tmp_path}/m.db")
-    with database.connect() as connection:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without a table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/m.db"
+    else:
+        with request.getfixturevalue("postgres").empty() as url:
+            yield url
+
+
+def test_migrations_make_the_tables_that_the_code_names(empty: str) -> None:
+    with open_database(empty) as database, database.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    database.close()
+
+
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_every_row_of_an_older_database_is_kept(empty: str, revision: str) -> None:
+    before: dict[str, list[dict[str, Any]]] = {}
+    with Database(make_engine(empty)) as old:
+        migrate(old, revision)
+        found = MetaData()
+        found.reflect(old.engine)
+        found.remove(found.tables["alembic_version"])
+        with old.write() as connection:
+            for table in found.sorted_tables:
+                if table.name != "installation":  # which has one row, and no more
+                    rows = [{column.name: value_of(column, n) for column in table.columns} for n in range(1, 5)]
+                    connection.execute(insert(table), rows)
+                before[table.name] = [dict(row) for row in connection.execute(select(table)).mappings()]
+    with open_database(empty) as new, new.connect() as connection:
+        assert revision_of(connection) == newest_revision() == REVISIONS[-1] != revision
+        for name, rows in before.items():
+            kept = [column for column in metadata.tables[name].columns if column.name in rows[0]]
+            after = [dict(row) for row in connection.execute(select(*kept)).mappings()]
+            names = [column.name for column in kept]
+            assert len(names) == len(rows[0]), f"{name} lost a column"
+            expected = [{column: row[column] for column in names} for row in rows]
+            for row in after:
+                if row in expected:
+                    expected.remove(row)
+            assert expected == [], name
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        if new.is_local:
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
 
 
 def test_an_older_database_keeps_its_rows(tmp_path: Path) -> None:
