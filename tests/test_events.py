@@ -8,6 +8,7 @@ import json
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +64,11 @@ def told_by(answer: httpx.Response) -> Iterator[Told]:
             fields = {}
 
 
-@pytest.fixture(scope="module")
-def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def idle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A sandbox server without workers: `hands` does the work."""
-    installation = Installation(tmp_path_factory.mktemp("events") / "home", workers=0).start()
+    url = "" if request.param == "sqlite" else request.getfixturevalue("postgres").fresh()
+    installation = Installation(tmp_path_factory.mktemp("events") / "home", workers=0, database_url=url).start()
     yield installation
     installation.close()
 
@@ -74,7 +76,8 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 @pytest.fixture
 def hands(idle: Installation) -> Iterator[Store]:
     """What a worker in another process has of the server: its database."""
-    store = Store(open_database(f"sqlite:///{idle.home / 'mutoscope.db'}"))
+    url = idle.env["MUTOSCOPE_DATABASE_URL"] or f"sqlite:///{idle.home / 'mutoscope.db'}"
+    store = Store(open_database(url))
     yield store
     while task := store.claim("rest", ["animatic"]):
         store.fail(task, "The test is over.", 1403)
@@ -288,9 +291,18 @@ def test_the_interval_is_that_of_the_latest_videos(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_listeners_cost_little(idle: Installation) -> None:
+def test_a_thousand_listeners_cost_little(install: Callable[..., Installation]) -> None:
+    idle = install(workers=0).start()
     count, watched_seconds = 1000, 17.0
-    ids = [submit(idle) for _ in range(count)]
+    ids = [uuid.uuid4().hex for _ in range(count)]
+    with open_database(f"sqlite:///{idle.home / 'mutoscope.db'}") as database:
+        keys = Keys(database, read_secret(idle.home, "keys"))
+        caller = keys.caller(keys.digest(idle.key))
+        assert caller is not None
+        request = VideoRequest("a cat", tuple(IMAGES))
+        with database.write() as connection:
+            for turn, task_id in enumerate(ids):
+                Store(database).add(task_id, caller, ANIMATIC, "animatic", request, connection=connection, turn=turn)
 
     async def listen(task_id: str, connected: asyncio.Semaphore) -> tuple[bytes, asyncio.StreamWriter]:
         async with connected:  # the kernel's backlog is finite

@@ -17,9 +17,10 @@ from fastapi import APIRouter, Depends, Header
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from mutoscope.api.callers import base_url, digest_of_key, reader
+from mutoscope.api.callers import base_url, digest_of_key, reader, unreachable
 from mutoscope.api.predictions import preview_link, read, show_async, unknown_task
 from mutoscope.api.watching import Watched, moment_of
+from mutoscope.database import UNREACHABLE
 from mutoscope.tasks import Caller, Task
 
 router = APIRouter(tags=["predictions"])
@@ -82,9 +83,14 @@ async def _told(request: Request, task: Task, cursor: _Cursor) -> AsyncIterator[
     with server.watcher.watch(task) as watched:
         while not watched.is_left:
             news = watched.news
-            if await read(server, server.keys.caller, key) is None:  # revoked or expired meanwhile
+            try:
+                if await read(server, server.keys.caller, key) is None:  # revoked or expired meanwhile
+                    return
+                told = await _news(request, watched, cursor)
+            except UNREACHABLE as error:  # the reader comes back, and goes on where it was
+                unreachable(error)
                 return
-            for event in await _news(request, watched, cursor):
+            for event in told:
                 yield event
             if watched.has_ended:
                 return

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
+from mutoscope.database import UNREACHABLE
 from mutoscope.estimates import Estimates
 from mutoscope.schema import tasks
 from mutoscope.store import Store, task_from_row
@@ -21,6 +22,7 @@ from mutoscope.tasks import Status, Task
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 0.25
+_AGAIN_SECONDS = 2.0  # after a look that failed
 _AT_ONCE = 500  # ids in one statement
 
 # What tells one moment of a task from another. Whole rows cost ten times as much: only those that changed are read.
@@ -109,8 +111,12 @@ class Watcher:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
                 await self._look()
-            except Exception:  # a busy database may be free the next time; those who wait must not wait in vain
+            except UNREACHABLE as error:
+                log.warning("tasks can't be looked at; it is tried again", error=str(error).splitlines()[0])
+                await asyncio.sleep(_AGAIN_SECONDS)
+            except Exception:  # those who wait must not wait in vain for a loop that has died
                 log.exception("tasks could not be looked at; it is tried again")
+                await asyncio.sleep(_AGAIN_SECONDS)
         for watched in list(self._watched.values()):
             watched.is_left = True
             watched.tell()
@@ -133,6 +139,7 @@ class Watcher:
 
     def _read(self, known: Mapping[str, Moment]) -> tuple[list[Task], set[str]]:
         """Of the tasks known at these moments, those that have moved on, and the ids of those that are gone."""
+        self._estimates.num_queued()  # a look of its own, taken here so that the event loop need not wait for it
         ids = list(known)
         changed: list[Task] = []
         gone = set(ids)
