@@ -68,7 +68,7 @@ class Worker:
     def run(self, idle_seconds: float = 1.0) -> None:
         """Claim and render, one task after another, until `stopping` is set."""
         # By the engine's own name, which tasks carry: one on a Ray cluster is opened by another.
-        loaded: dict[str, Engine] = {engine.name: engine for engine in map(self.open_engine, self.engine_names)}
+        loaded = {engine.name: (engine, name) for name in self.engine_names for engine in [self.open_engine(name)]}
         self.scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.is_ready = True
         log.info("worker is ready", worker=self.name, engines=list(loaded))
@@ -79,18 +79,30 @@ class Worker:
                 if task is None:
                     self.bell.wait(idle_seconds)
                 else:
-                    self.run_once(task, loaded[task.engine])
+                    self._serve(task, loaded)
             except UNREACHABLE:
                 if not self.stopping.is_set():
                     raise
                 log.warning("the database can't be reached: a task that is held is free when its lease has run out")
+
+    def _serve(self, task: Task, loaded: dict[str, tuple[Engine, str]]) -> None:
+        engine, opened_as = loaded[task.engine]
+        try:
+            self.run_once(task, engine)
+        except EngineLostError as error:
+            log.warning("the engine is gone: it is opened elsewhere", engine=engine.name, error=str(error))
+            self.is_ready = False
+            if not self.stopping.is_set():
+                loaded[task.engine] = self.open_engine(opened_as), opened_as
+                self.is_ready = True
 
     def _insist(self, write: Callable[[], Result]) -> Result:
         # A database that is restarted, or away for a while, costs no task and no work that is done.
         return insist(write, self.stopping.wait)
 
     def run_once(self, task: Task, engine: Engine) -> None:
-        """Render one claimed task to its end, whatever that is. Raises only what ends this worker."""
+        """Render one claimed task to its end, whatever that is. Raises what ends this worker, or its engine
+        (EngineLostError)."""
         noted = log.bind(task=task.id, attempt=task.attempt, engine=engine.name)
         noted.info("task claimed", shape=task.request.aspect_ratio, duration=task.request.duration)
         lease = Lease(self.store, task, self.lease_seconds, self.stall_seconds)
@@ -109,11 +121,10 @@ class Worker:
         except Stopped:
             self._insist(lambda: self.store.give_back(task))
             noted.info("task given back: this worker is stopping")
-        except EngineLostError as error:
-            self._insist(
-                lambda: self.store.release(self.name, failed=False)
-            )  # as if it had been killed itself: a loss, not a failure
-            noted.warning("task given back: its engine is gone", error=str(error))
+        except EngineLostError:
+            # As if this worker had been killed: a loss, not a failure.
+            self._insist(lambda: self.store.release(self.name, failed=False))
+            raise
         except Exception:
             self._insist(lambda: self.store.give_back(task, failed=True))
             raise

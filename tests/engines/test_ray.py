@@ -191,20 +191,15 @@ def test_errors_are_those_of_the_engine_inside(chalk: Any) -> None:
     assert len(list(drawn(chalk))) == 26
 
 
-def test_a_process_that_is_killed_is_lost_and_replaced(chalk: Any) -> None:
+def test_a_process_that_is_killed_is_lost_for_good(chalk: Any) -> None:
     pid = chalk.receipt()["pid"]
     work = drawn(chalk)
     next(work)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(EngineLostError):
         list(work)
-    assert len([event for event in drawn(chalk) if isinstance(event, Frames)]) == 25
-    assert chalk.receipt()["pid"] != pid
-
-
-def test_a_place_is_given_back(chalk: Any) -> None:
-    assert actors()
-    chalk.close()
+    with pytest.raises(EngineLostError):
+        chalk.receipt()
     until(lambda: not actors())
 
 
@@ -252,6 +247,7 @@ def test_skyreels_is_rendered_elsewhere_when_its_node_dies(nodes: Nodes, tmp_pat
     killed_at = time.monotonic()
     with pytest.raises(EngineLostError):
         list(work)
+    engine = open_engine("ray:skyreels-v3", settings)
     events = list(engine.generate(asked, [IMAGE]))
     print(f"SkyReels-V3 (tiny) was whole {time.monotonic() - killed_at:.1f} s after its node died")
     pairs = zip(

@@ -20,13 +20,14 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from mutoscope.engines import Engine, EngineLostError, Event, Image, Step
+from mutoscope.engines import Engine, EngineLostError, Event, Image
 from mutoscope.tasks import TaskError, VideoRequest
 
-_LOOK_SECONDS = 1.0  # between signs of life while the cluster has no room, or the model loads
+_LOOK_SECONDS = 1.0  # after which a signal is heard, while the cluster has no room
+_GONE = (RayError, ConnectionError)
 
 
 class ClusterError(Exception):
@@ -44,75 +45,59 @@ class OnRay:
         """`open_engine` is pickled and called on a node. `address` is a Ray address ("auto": the cluster that this
         machine belongs to), `num_gpus` what a video takes. Raises ClusterError, and what `open_engine` raises there.
         """
-        self._open_engine = open_engine
-        self._num_gpus = num_gpus
-        self._group: PlacementGroup | None = None
-        self._actor: Any = None
         _connect(address)
-        for _ in self._place():
-            pass
-        self.name, self.version, self.longest_side = self._ask("about")
+        # One bundle, since an actor takes its GPUs from one: they are of one node, where links between them are fast.
+        # While no node has them free, the pending group is what the cluster's autoscaler goes by.
+        needs = {"CPU": 1, "GPU": num_gpus} if num_gpus else {"CPU": 1}
+        self._group = placement_group([needs], strategy="STRICT_PACK")
+        place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=0)
+        self._actor = _ACTOR.options(num_cpus=1, num_gpus=num_gpus, scheduling_strategy=place).remote()
+        with self._lost_if_gone():
+            while not self._group.wait(_LOOK_SECONDS):
+                pass
+            ray.get(self._actor.open.remote(open_engine))
+            self.name, self.version, self.longest_side = ray.get(self._actor.about.remote())
 
     def receipt(self) -> dict[str, Any]:
         """That of the engine inside, as it is where it runs."""
-        found: dict[str, Any] = self._ask("receipt")
+        with self._lost_if_gone():
+            found: dict[str, Any] = ray.get(self._actor.receipt.remote())
         return found
 
     def generate(self, request: VideoRequest, images: Sequence[Image], scope: str = "") -> Iterator[Event]:
-        """The events of the engine inside. Raises what it raises, and EngineLostError when its node or process is gone:
-        then the next call finds another place."""
-        yield from self._place()
+        """The events of the engine inside. Raises what it raises, and EngineLostError when its node or process is gone,
+        for good: another OnRay finds another place."""
         actor, video = self._actor, uuid.uuid4().hex
-        try:
-            self._get(actor.begin.remote(video, request, list(images), scope))
-            ahead = actor.next.remote(video)
-            while (event := self._get(ahead)) is not None:
-                if isinstance(event, TaskError):
-                    raise event
+        with self._lost_if_gone():
+            try:
+                ray.get(actor.begin.remote(video, request, list(images), scope))
                 ahead = actor.next.remote(video)
-                yield event
-        finally:
-            with contextlib.suppress(RayError):
-                actor.stop.remote(video)  # at the end of the step that it is at, if it is at one
+                while (event := ray.get(ahead)) is not None:
+                    if isinstance(event, TaskError):
+                        raise event
+                    ahead = actor.next.remote(video)
+                    yield event
+            finally:
+                with contextlib.suppress(*_GONE):
+                    actor.stop.remote(video)  # at the end of the step that it is at, if it is at one
 
     def close(self) -> None:
         """Give the place on the cluster back."""
-        actor, group = self._actor, self._group
-        self._actor = self._group = None
-        with contextlib.suppress(RayError):
-            if actor is not None:
-                ray.kill(actor)
-        with contextlib.suppress(RayError):
-            if group is not None:
-                remove_placement_group(group)
+        with contextlib.suppress(*_GONE):
+            ray.kill(self._actor)
+        with contextlib.suppress(*_GONE):
+            remove_placement_group(self._group)
 
-    def _place(self) -> Iterator[Step]:
-        """Find a place and open the engine there, yielding while that takes time; nothing where it is there."""
-        if self._actor is not None:
-            return
-        # One bundle, since an actor takes its GPUs from one: they are of one node, where links between them are fast.
-        # While no node has them free, the pending group is what the cluster's autoscaler goes by.
-        self._group = placement_group(
-            [{"CPU": 1, **({"GPU": self._num_gpus} if self._num_gpus else {})}], "STRICT_PACK"
-        )
-        while not self._group.wait(_LOOK_SECONDS):
-            yield Step("waiting for a place on the cluster", 0.0)
-        place = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=0)
-        actor = _ACTOR.options(num_cpus=1, num_gpus=self._num_gpus, scheduling_strategy=place).remote()
-        opened = actor.open.remote(self._open_engine)
-        while not ray.wait([opened], timeout=_LOOK_SECONDS)[0]:
-            yield Step("opening the engine on the cluster", 0.0)
-        self._actor = actor
-        self._get(opened)
-
-    def _ask(self, what: str) -> Any:
-        return self._get(getattr(self._actor, what).remote())
-
-    def _get(self, reference: Any) -> Any:
+    @contextlib.contextmanager
+    def _lost_if_gone(self) -> Iterator[None]:
+        """Tell what the engine inside raised from what became of the cluster."""
         try:
-            return ray.get(reference)
-        except RayTaskError as error:  # the engine inside raised it
+            yield
+        except RayTaskError as error:
             raise error.cause from None
+        except ConnectionError as error:  # the way to the cluster, where that is a ray:// address
+            ray.shutdown()  # so that the next one connects anew
+            raise EngineLostError("the cluster can't be reached any more") from error
         except RayError as error:
             self.close()
             raise EngineLostError(f"the cluster lost it: {type(error).__name__}") from error
