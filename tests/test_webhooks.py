@@ -70,7 +70,7 @@ class Outbox:
 
     @contextmanager
     def delivering(self, **options: Any) -> Iterator[Deliverer]:
-        options = {"allow_networks": LOOPBACK, "attempt_seconds": 2, "clock": self.clock, **options}
+        options = {"allow_networks": LOOPBACK, "attempt_seconds": 2, **options}
         deliverer = Deliverer(self.deliveries, body_of, lambda _: SECRET, **options)
         deliverer.start()
         try:
@@ -249,7 +249,7 @@ def test_a_replay_sends_again_what_had_ended(outbox: Outbox, receiver: Receiver)
     with outbox.delivering():
         (one,) = outbox.wait(over)
         assert outbox.deliveries.replay(one.row["id"])
-        (again,) = outbox.wait(attempted(2))
+        (again,) = outbox.wait(lambda found: over(found) and attempted(2)(found))
     assert again.row["status"] == "refused"
     assert len({arrived.id for arrived in receiver.received}) == 1
     assert not outbox.deliveries.replay("0" * 32)

@@ -60,7 +60,7 @@ class Deliveries:
 
     def __init__(self, database: Database, *, clock: Callable[[], float] | None = None) -> None:
         self._database = database
-        self._clock = clock or database.now
+        self.clock = clock or database.now
 
     def claim(
         self,
@@ -75,7 +75,7 @@ class Deliveries:
         `has_room` is asked for each, with its receiver and key, whether to take it. None is of the receivers and keys
         that are left out; so call again until nothing is claimed.
         """
-        now = self._clock()
+        now = self.clock()
         is_due = (deliveries.c.status == "due", deliveries.c.due_at <= now)
         waiting = (
             select(deliveries.c.id, deliveries.c.receiver, deliveries.c.key_id)
@@ -118,7 +118,7 @@ class Deliveries:
         if key_id is not None:
             statement = statement.where(deliveries.c.key_id == key_id)
         with self._database.write() as connection:
-            again = connection.execute(statement.values(status="due", due_at=self._clock(), ended_at=None))
+            again = connection.execute(statement.values(status="due", due_at=self.clock(), ended_at=None))
         return again.rowcount > 0
 
     def page(self, page: int, size: int, key_id: str | None = None) -> tuple[int, list[Listed]]:

@@ -8,8 +8,7 @@ of them, or the maximum. No label holds anything that a caller wrote.
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -58,10 +57,9 @@ class Tail:
 class Metrics:
     """The figures of one server. `files` is the folder whose disk is watched."""
 
-    def __init__(self, database: Database, files: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, files: Path) -> None:
         self._database = database
         self._files = files
-        self._clock = clock
         self._asking = threading.Lock()
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -113,7 +111,7 @@ class Metrics:
         self._tasks = Tail(
             tasks.c.finished_at,
             60.0,  # of clocks that differ
-            clock(),
+            database.now(),
             *(
                 tasks.c[name]
                 for name in ("engine", "status", "attempt", "failures", "losses", "created_at", "started_at")
@@ -158,7 +156,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """The gauges, for `prometheus_client`, which calls this."""
         with self._database.connect() as connection:
-            now = look(connection, self._clock(), 0)
+            now = look(connection, self._database.now(), 0)
         length = GaugeMetricFamily("mutoscope_queue_length", "Tasks that wait.", labels=["engine"])
         age = GaugeMetricFamily("mutoscope_queue_age_seconds", "How long the oldest has waited.", labels=["engine"])
         for queue in now.queues:

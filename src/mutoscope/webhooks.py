@@ -97,14 +97,13 @@ class Deliverer:
         *,
         allow_networks: Sequence[IPNetwork] = (),
         attempt_seconds: float = ATTEMPT_SECONDS,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._deliveries = deliveries
         self._body_of = body_of
         self._secret_of = secret_of
         self._allow_networks = allow_networks
         self._attempt_seconds = attempt_seconds
-        self._clock = clock
+        self._clock = deliveries.clock
         self._under_way: dict[tuple[str, int], Delivery] = {}
         self._answering: dict[str, bool] = {}  # receiver → whether it took the last one
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()

@@ -33,7 +33,7 @@ def top(
 
         def now() -> RenderableType:
             with database.connect() as connection:
-                return _shown(look(connection, time.time(), _WINDOW_SECONDS))
+                return _shown(look(connection, database.now(), _WINDOW_SECONDS))
 
         if once:
             out.print(now())
