@@ -350,7 +350,7 @@ def test_a_dead_receiver_delays_nobody(outbox: Outbox, receiver: Receiver) -> No
             num_held = len(dead.received)
         p99 = (alone[-1], beside[-1])
         print(f"\nlast of 60: {p99[0] * 1000:.0f} ms alone, {p99[1] * 1000:.0f} ms beside 200 to a dead receiver")
-        assert 1 <= num_held <= 16
+        assert 1 <= num_held <= 3
         assert p99[1] < p99[0] + 0.3
 
 
