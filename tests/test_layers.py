@@ -27,7 +27,7 @@ LAYERS = [
     {"schema"},
     {"database"},
     {"models"},
-    {"tasks", "pricing", "config", "logs"},
+    {"tasks", "pricing", "config", "logs", "tracing"},
 ]
 
 

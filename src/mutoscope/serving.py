@@ -13,7 +13,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from mutoscope import logs
+from mutoscope import logs, tracing
 from mutoscope.bell import Listener, Ringer
 from mutoscope.config import Settings, SettingsError
 from mutoscope.database import insist
@@ -46,6 +46,7 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     from mutoscope.api.webhooks import body_of
 
     logs.set_up(settings.log_format)
+    tracing.set_up("server")
     sys.setswitchinterval(_SWITCH_SECONDS)
     # Taken before any worker starts: a port in use is told at once, and port 0 becomes a real one.
     listening = socket.create_server(
@@ -142,6 +143,7 @@ def _has_model(settings: Settings) -> bool:
 def run_worker(settings: Settings, name: str, engine_names: Sequence[str] = (), *, supervised: bool = False) -> None:
     """Work until told to stop: SIGTERM or SIGINT, or (supervised) the end of standard input."""
     logs.set_up(settings.log_format)
+    tracing.set_up("worker")
     store, files = _open_patiently(settings), open_files(settings.files)
     own_files(store.database, files)
     worker = Worker(

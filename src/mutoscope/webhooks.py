@@ -22,6 +22,7 @@ from hashlib import sha256
 
 import structlog
 
+from mutoscope import tracing
 from mutoscope.deliveries import Deliveries, Delivery, Outcome
 from mutoscope.references.addresses import IPNetwork
 from mutoscope.references.fetch import Reply, post
@@ -188,7 +189,8 @@ class Deliverer:
         began, made_at = time.monotonic(), self._clock()
         reply: Reply | None = None
         try:
-            reply = self._send(delivery, made_at)
+            with tracing.span("webhook", delivery.task.id, attempt=delivery.attempt):
+                reply = self._send(delivery, made_at)
             error = "" if 200 <= reply.status < 300 else f"the receiver answered {reply.description}"
         except FetchError as reason:
             error = str(reason)

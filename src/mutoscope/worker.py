@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import structlog
 
+from mutoscope import tracing
 from mutoscope.database import UNREACHABLE, insist
 from mutoscope.engines import Engine, EngineLostError, Pixels
 from mutoscope.files import Files, Links
@@ -107,7 +108,7 @@ class Worker:
         noted.info("task claimed", shape=task.request.aspect_ratio, duration=task.request.duration)
         lease = Lease(self.store, task, self.lease_seconds, self.stall_seconds)
         try:
-            with lease:
+            with lease, tracing.span("render", task.id, engine=engine.name, attempt=task.attempt):
                 self._render(task, engine, lease)
         except TaskError as error:
             message, code = str(error), error.code

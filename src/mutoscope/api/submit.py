@@ -24,7 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mutoscope import ledger, pricing
+from mutoscope import ledger, pricing, tracing
 from mutoscope.admission import REMEMBERED_SECONDS, Admitted, OverCap, Refusal, Reused, Submission, TooFast
 from mutoscope.api import wavespeed
 from mutoscope.api.bodies import parse_object, read_json
@@ -95,9 +95,10 @@ async def accept(request: Request, caller: Caller, model: Model, asked: VideoReq
         window_seconds=wishes.window_seconds,
     )
     try:
-        outcome = await server.commits.run(
-            lambda connection: server.admission.admit(submission, connection), order=caller.account_id
-        )
+        with tracing.span("submit", submission.task_id, caller=request.headers.get("traceparent", "")):
+            outcome = await server.commits.run(
+                lambda connection: server.admission.admit(submission, connection), order=caller.account_id
+            )
     except IntegrityError:
         # Where the connection broke as it was committed, it was tried again, and found there.
         task = await read(server, server.store.get, caller.key_id, submission.task_id)
