@@ -4,9 +4,10 @@
     python benchmarks/skyreels.py film
 
 `denoise` runs both loops in turns in one process and prints medians, their ratio, and the arithmetic done per second
-(and its share of the device's peak, where `--peak-tflops` gives it or the device is known). `film` goes from pictures
-to an mp4, each way in a process of its own, and prints peak memory and the time to the first frame. Both run on CPU
-and on CUDA. On a shared CPU `--threads 1` counts processor time, which other programs disturb less than the clock's.
+(and its share of the device's peak, where `--peak-tflops` gives it or the device is known), and which share of the
+plain way's time nothing but a faster kernel can save. `film` goes from pictures to an mp4, each way in a process of
+its own, and prints peak memory and the time to the first frame. Both run on CPU and on CUDA. On a shared CPU
+`--threads 1` counts processor time, which other programs disturb less than the clock's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
 from PIL import Image
+from torch.profiler import ProfilerActivity, profile
 
 from mutoscope.engines.skyreels_v3.conditioning import encode, letterbox, normalise, sample, statistics_of
 from mutoscope.engines.skyreels_v3.decoding import decode, to_pixels
@@ -151,11 +153,25 @@ def bench_denoise(given: argparse.Namespace, device: torch.device) -> None:
             f"{name:>6}: {median / given.steps:.3f} s a step ({min(seconds) / given.steps:.3f} best), "
             f"{rate:.2f} TF/s{share}"
         )
+    print(f" floor: {unavoidable(plain, device):.2f} of plain's time is attention and matrix products")
     ratios = [ours / plain for plain, ours in pairs]
     print(
         f" ratio: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}), {tokens} tokens, "
         f"{given.precision}, {given.mode}{', compiled' if given.compile else ''}; latents {apart:.1e} apart"
     )
+
+
+def unavoidable(work: Callable[[], Any], device: torch.device) -> float:
+    """The share of attention and matrix products in the time of some work: what is left to save is the rest."""
+    kind = ProfilerActivity.CPU if device.type == "cpu" else ProfilerActivity.CUDA
+    with profile(activities=[kind]) as profiled:
+        work()
+    times = {
+        each.key: each.self_cpu_time_total if device.type == "cpu" else each.self_device_time_total
+        for each in profiled.key_averages()
+    }
+    products = ("attention", "addmm", "gemm", "fmha", "flash", "nvjet")
+    return sum(spent for key, spent in times.items() if any(name in key for name in products)) / sum(times.values())
 
 
 def known_peak(device: torch.device) -> float:
