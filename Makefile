@@ -15,7 +15,7 @@ demo: $(VENV)/.installed  ## a video from the example images, and a server left 
 serve: $(VENV)/.installed  ## the server in sandbox mode, until Ctrl+C
 	$(BIN)/mutoscope serve --sandbox $(ARGS)
 
-test: check-code $(VENV)/.system  ## everything: style, types, all tests
+test: check-code $(VENV)/.system $(VENV)/.clients  ## everything: style, types, all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 check: check-code  ## style, types, and the tests that take no more than a moment
@@ -55,3 +55,7 @@ $(VENV)/.tested: $(VENV)/.installed pyproject.toml
 $(VENV)/.system: scripts/install-system-packages
 	scripts/install-system-packages
 	@mkdir -p $(VENV) && touch $@
+
+$(VENV)/.clients: tests/clients/package.json $(VENV)/.system
+	npm install --prefix tests/clients --no-package-lock --no-audit --no-fund --silent
+	@touch $@

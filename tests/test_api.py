@@ -221,7 +221,7 @@ def test_a_body_that_is_too_large_is_413(idle: Installation, is_declared: bool) 
     assert "upload the images first" in check_refusal(answer, 413, "too_large")
 
 
-@pytest.mark.parametrize("model", ["nobody/nothing", "predictions", "media/nothing", "skywork-ai", ANIMATIC + "/"])
+@pytest.mark.parametrize("model", ["nobody/nothing", "model", "media/nothing", "skywork-ai", ANIMATIC + "/"])
 def test_an_unknown_model_is_404_and_names_the_models(idle: Installation, data_uri: str, model: str) -> None:
     message = check_refusal(post(idle, {"prompt": "a", "images": [data_uri]}, model), 404, "unknown_model")
     assert repr(model) in message
@@ -616,7 +616,7 @@ def test_a_price_is_quoted(idle: Installation, inputs: dict[str, Any], price: fl
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [({}, 404), ([], 400), ({"model_id": ANIMATIC, "inputs": {"duration": "5"}}, 400), ({"model_id": [1]}, 404)],
+    [({}, 400), ([], 400), ({"model_id": ANIMATIC, "inputs": {"duration": "5"}}, 400), ({"model_id": [1]}, 400)],
 )
 def test_a_price_can_be_asked_wrongly(idle: Installation, body: Any, status: int) -> None:
     answer = idle.http.post("/api/v3/model/price", json=body)

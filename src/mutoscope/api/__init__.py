@@ -129,7 +129,7 @@ def create_app(
         allow_origins=["*"],
         allow_methods=["*"],
         allow_headers=["*"],  # clients add headers of their own, and If-None-Match when they send an upload
-        expose_headers=["retry-after", "etag", "content-range", "accept-ranges"],
+        expose_headers=["retry-after", "etag", "content-range", "accept-ranges", "idempotent-replayed"],
         max_age=600,
     )
     app.add_middleware(operations.CountRequests, metrics=server.metrics)

@@ -1,4 +1,5 @@
-"""ASGI middleware that takes the two busiest requests, submit and result, straight to their functions.
+"""ASGI middleware that takes the two busiest requests, submit and result, straight to their functions; and knows
+`/api/v2` as another name of `/api/v3`, because old clients poll and upload there.
 
 Their routes say the same and are what the documentation shows; walking through the router to them costs more than the
 functions themselves.
@@ -27,6 +28,8 @@ class BusyRoutes:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/api/v2/"):
+            scope = {**scope, "path": "/api/v3/" + scope["path"][8:]}
         found = _busy_route(scope) if scope["type"] == "http" else None
         if found is None:
             await self._app(scope, receive, send)

@@ -54,17 +54,11 @@ async def result(request: Request) -> Response:
     return wavespeed.success(await show_async(request, task))
 
 
-for prefix in ("/api/v3", "/api/v2"):  # v2 is an alias: old clients poll and upload there
-    for path in ("/predictions/{task_id}/result", "/predictions/{task_id}"):
-        busy.add_api_route(
-            prefix + path,
-            result,
-            methods=["GET"],
-            include_in_schema=prefix == "/api/v3",
-            openapi_extra={"parameters": [path_parameter("task_id")]},
-        )
+for path in ("/api/v3/predictions/{task_id}/result", "/api/v3/predictions/{task_id}"):
+    busy.add_api_route(path, result, methods=["GET"], openapi_extra={"parameters": [path_parameter("task_id")]})
 
 
+@router.delete("/api/v3/predictions/{task_id}")
 def delete(request: Request, task_id: str, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """End a task: a queued one at once, a running one at its next step; forget an ended one and its files."""
     server = request.app.state.server
@@ -78,12 +72,6 @@ def delete(request: Request, task_id: str, asking: Annotated[Caller, Depends(mak
     if task is None:
         raise unknown_task()
     return wavespeed.success(show(request, task))
-
-
-for prefix in ("/api/v3", "/api/v2"):
-    router.add_api_route(
-        prefix + "/predictions/{task_id}", delete, methods=["DELETE"], include_in_schema=prefix == "/api/v3"
-    )
 
 
 @router.get("/api/v3/predictions/{task_id}/receipt")

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from mutoscope.api import openai, wavespeed
 from mutoscope.api.callers import ApiError, unreachable
 from mutoscope.database import UNREACHABLE
-from mutoscope.models import shown
+from mutoscope.models import ANIMATIC, MODELS, shown
 
 _ERROR_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
@@ -46,6 +46,9 @@ def _on_refusal(request: Request, error: Exception) -> Response:
 
 def _on_framework_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    # Any path under /api/v3 might be a model's, so the router says of an unknown one that it may be POSTed to.
+    if error.status_code == 405 and request.path_params.get("model_id", ANIMATIC) not in MODELS:
+        error = HTTPException(404)
     code = _ERROR_CODES.get(error.status_code, "error")
     return _told(request, ApiError(error.status_code, str(error.detail), code, dict(error.headers or {})))
 
@@ -73,5 +76,7 @@ def _on_unstorable(request: Request, error: Exception) -> Response:
 
 
 def _on_fault(request: Request, error: Exception) -> Response:
-    fault = ApiError(500, "The server failed to handle this request; it is logged.", "internal_error")
+    # This answer goes past the middleware that adds the header to all others; without it a browser hides the reason.
+    headers = {"Access-Control-Allow-Origin": "*"}
+    fault = ApiError(500, "The server failed to handle this request; it is logged.", "internal_error", headers)
     return _told(request, fault)

@@ -188,14 +188,7 @@ async def submit(request: Request) -> Response:
 
 
 submits = APIRouter(tags=["predictions"], route_class=LeanRoute, dependencies=[Depends(bearer)])
-for prefix in ("/api/v3", "/api/v2"):
-    submits.add_api_route(
-        prefix + "/{model_id:path}",
-        submit,
-        methods=["POST"],
-        include_in_schema=prefix == "/api/v3",
-        openapi_extra=_SUBMIT_DOC,
-    )
+submits.add_api_route("/api/v3/{model_id:path}", submit, methods=["POST"], openapi_extra=_SUBMIT_DOC)
 
 
 def find_model(server: Any, model_id: str) -> Model:

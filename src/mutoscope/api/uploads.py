@@ -45,10 +45,20 @@ _FORM = {"type": "object", "required": ["file"], "properties": {"file": {"type":
 _UPLOAD_DOC = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 
 
-@router.post("/api/v2/media/upload/binary", include_in_schema=False)
 @router.post("/api/v3/media/upload/binary", openapi_extra=_UPLOAD_DOC)
 async def upload(request: Request, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Take one file as the multipart field `file`; answers with the URL to use in `images`."""
+    return wavespeed.success(await _receive(request, asking))
+
+
+@router.post("/api/v3/upload", openapi_extra=_UPLOAD_DOC)
+@router.post("/api/v3/uploads", openapi_extra=_UPLOAD_DOC)
+async def upload_briefly(request: Request, asking: Annotated[Caller, Depends(maker)]) -> Response:
+    """Take one file as the multipart field `file`; answers with its `url` alone, as older clients expect."""
+    return wavespeed.success({"url": (await _receive(request, asking))["download_url"]})
+
+
+async def _receive(request: Request, asking: Caller) -> dict[str, Any]:
     server = request.app.state.server
     limit = server.settings.max_image_bytes
     declared = request.headers.get("content-length", "")
@@ -73,17 +83,14 @@ async def upload(request: Request, asking: Annotated[Caller, Depends(maker)]) ->
         key = await run_in_threadpool(keep, server, asking.key_id, data, name)
     finally:
         await form.close()
-    return wavespeed.success(
-        {
-            "type": _kind(name),
-            "download_url": base_url(request) + server.links.sign(key, _end(server)),
-            "filename": name,
-            "size": len(data),
-        }
-    )
+    return {
+        "type": _kind(name),
+        "download_url": base_url(request) + server.links.sign(key, _end(server)),
+        "filename": name,
+        "size": len(data),
+    }
 
 
-@router.post("/api/v2/media/uploads", include_in_schema=False)
 @router.post("/api/v3/media/uploads")
 def ticket(request: Request, asked: Ticket, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Announce a file; answers with the signed URL to PUT its bytes to, and the URL to use in `images` after that."""
