@@ -417,3 +417,16 @@ def test_a_prediction_arrives_as_its_result_reads(running: Installation, image: 
     with pytest.raises(Exception, match="No matching signature found"):
         Webhook(secret).verify(again.body, again.headers)
     assert "There is no delivery" in running.run("webhooks", "replay", "0" * 32, check=False).stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://h/", "hook", "http://", "https://user:pass@h/", "http://127.1/", "http://h:99999/", "http://h\\x", 5]
+)
+def test_a_url_that_can_never_be_reached_is_refused_at_once(running: Installation, url: Any) -> None:
+    body = {"prompt": "a cat", "images": ["https://example.com/a.png"]}
+    refused = running.http.post(f"/api/v3/{ANIMATIC}", json={**body, "webhook_url": url})
+    assert (refused.status_code, refused.json()["error_code"]) == (400, "invalid_parameter")
+    assert refused.json()["message"].startswith(f"webhook_url is {json.dumps(url)}")
+    if isinstance(url, str):
+        by_query = running.http.post(f"/api/v3/{ANIMATIC}", params={"webhook": url}, json=body)
+        assert by_query.status_code == 400, by_query.text

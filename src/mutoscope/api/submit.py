@@ -15,7 +15,7 @@ import re
 import uuid
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends
 from pydantic import Field
@@ -33,6 +33,7 @@ from mutoscope.api.predictions import LeanRoute, path_parameter, read, show_asyn
 from mutoscope.api.uploads import keep
 from mutoscope.models import ANIMATIC, MAX_URL, MODELS, InputError, Model, ReferenceToVideo, parse_input, shown
 from mutoscope.references import FetchError, open_data_uri
+from mutoscope.references.targets import parse
 from mutoscope.tasks import RESOLUTIONS, Caller, Task, VideoRequest
 
 _LISTENED_SECONDS = 1.0  # until it is seen whether who asked to be held is still there
@@ -211,17 +212,14 @@ def webhook_address(value: Any, name: str) -> str:
     """A webhook's URL as it was given. Raises ApiError for what can't be one."""
     if value in (None, ""):
         return ""
-    allowed = f"{name} must be an http(s) URL of at most {MAX_URL:,} characters, without a user name"
     if not isinstance(value, str) or len(value) > MAX_URL:
+        allowed = f"it must be an http(s) URL of at most {MAX_URL:,} characters"
         raise ApiError(400, f"{name} is {shown(value)}: {allowed}.", "invalid_parameter")
     try:
-        parts = urlsplit(value.strip())
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.username is None
-        _ = parts.port
-    except ValueError:
-        usable = False
-    if not usable or not value.strip().isprintable():
-        raise ApiError(400, f"{name} is {shown(value)}: {allowed}.", "invalid_parameter")
+        parse(value.strip())  # as strictly as when it is sent
+    except FetchError as error:
+        message = f"{name} is {shown(value)}, where nothing can be sent: {error}."
+        raise ApiError(400, message, "invalid_parameter") from None
     return value.strip()
 
 
