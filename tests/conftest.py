@@ -52,6 +52,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.fresh()
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database_settings(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What tells a module's own installation which kind of database it has."""
+    if request.param == "sqlite":
+        return {}
+    server: Postgres = request.getfixturevalue("postgres")
+    return {"database_url": server.fresh()}
+
+
 @pytest.fixture(scope="session")
 def image(running: Installation) -> str:
     """The URL of an uploaded reference on the shared server."""

@@ -25,6 +25,7 @@ class Installation:
 
     def __init__(self, home: Path, *, workers: int | str = 1, sandbox: bool = True, **settings: object) -> None:
         self.home = home
+        self.database_url = str(settings.get("database_url") or f"sqlite:///{home}/mutoscope.db")
         self.workers = workers
         self.sandbox = sandbox
         with socket.socket() as probe:

@@ -25,9 +25,9 @@ class Client(httpx.Client):
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def service(tmp_path_factory: pytest.TempPathFactory, database_settings: dict[str, str]) -> Iterator[Installation]:
     """A server without workers: what is accepted is held and not settled."""
-    installation = Installation(tmp_path_factory.mktemp("service") / "home", workers=0).start()
+    installation = Installation(tmp_path_factory.mktemp("service") / "home", workers=0, **database_settings).start()
     yield installation
     installation.close()
 

@@ -29,8 +29,8 @@ def time() -> Time:
 
 
 @pytest.fixture
-def books(tmp_path: Path, time: Time) -> Iterator[Books]:
-    books = Books(f"sqlite:///{tmp_path / 'mutoscope.db'}", time)
+def books(database_url: str, time: Time) -> Iterator[Books]:
+    books = Books(database_url, time)
     books.credit(10**12)
     yield books
     assert books.audit() == []

@@ -30,8 +30,10 @@ def iso(moment: datetime) -> str:
 
 
 @pytest.fixture(scope="module")
-def month(tmp_path_factory: pytest.TempPathFactory, data_uri: str) -> Iterator[Month]:
-    installation = Installation(tmp_path_factory.mktemp("month") / "home", workers=0).start()
+def month(
+    tmp_path_factory: pytest.TempPathFactory, data_uri: str, database_settings: dict[str, str]
+) -> Iterator[Month]:
+    installation = Installation(tmp_path_factory.mktemp("month") / "home", workers=0, **database_settings).start()
     installation.run("accounts", "create", "team")
     installation.run("credit", "team", "10", "--note", "paid")
     scopes = ["--scope", "generate", "--scope", "admin"]
@@ -45,7 +47,7 @@ def month(tmp_path_factory: pytest.TempPathFactory, data_uri: str) -> Iterator[M
         found = client.ask("POST", f"/{model}", prompt=name, images=[data_uri], duration=duration)
         ids[name] = found["id"]
 
-    with open_database(f"sqlite:///{installation.home}/mutoscope.db") as database:
+    with open_database(installation.database_url) as database:
         store = Store(database)
 
         def finish(name: str, how: str) -> None:

@@ -71,8 +71,8 @@ class Books:
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    books = Books(f"sqlite:///{tmp_path / 'mutoscope.db'}")
+def books(database_url: str) -> Iterator[Books]:
+    books = Books(database_url)
     yield books
     assert books.audit() == []
     books.database.close()

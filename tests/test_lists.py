@@ -43,7 +43,7 @@ class Library:
 
 def fill(installation: Installation, key_id: str, num: int, now: float) -> list[str]:
     ids = []
-    with open_database(f"sqlite:///{installation.home}/mutoscope.db") as database, database.write() as connection:
+    with open_database(installation.database_url) as database, database.write() as connection:
         caller = Caller(key_id, "default", frozenset())
         for number in range(num):
             prompt = "100% of a_cat" if number % 10 == 3 else f"A Dog's day {number}"
@@ -59,9 +59,11 @@ def fill(installation: Installation, key_id: str, num: int, now: float) -> list[
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    installation = Installation(tmp_path_factory.mktemp("library") / "home", workers=0, retention_days=30)
-    with open_database(f"sqlite:///{installation.home}/mutoscope.db") as database:
+def library(tmp_path_factory: pytest.TempPathFactory, database_settings: dict[str, str]) -> Iterator[Library]:
+    installation = Installation(
+        tmp_path_factory.mktemp("library") / "home", workers=0, retention_days=30, **database_settings
+    )
+    with open_database(installation.database_url) as database:
         keys = Keys(database, (installation.home / "secrets" / "keys").read_bytes())
         key_id = next(key.id for key in keys.all() if key.name == "tests")
     now = time.time()

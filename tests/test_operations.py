@@ -115,8 +115,8 @@ def test_without_a_token_figures_stay_on_this_machine(running: Installation) -> 
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(open_database(f"sqlite:///{tmp_path / 'mutoscope.db'}"))
+def store(database_url: str) -> Iterator[Store]:
+    store = Store(open_database(database_url))
     yield store
     store.database.close()
 

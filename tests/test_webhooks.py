@@ -99,8 +99,8 @@ def attempted(times: int) -> Callable[[list[Listed]], bool]:
 
 
 @pytest.fixture
-def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    outbox = Outbox(f"sqlite:///{tmp_path / 'mutoscope.db'}")
+def outbox(database_url: str) -> Iterator[Outbox]:
+    outbox = Outbox(database_url)
     with closing(outbox.store.database):
         yield outbox
 

@@ -126,7 +126,7 @@ class Deliveries:
 
         mine = () if key_id is None else (deliveries.c.key_id == key_id,)
         newest = select(deliveries).where(*mine).order_by(deliveries.c.created_at.desc(), deliveries.c.id)
-        with self._database.connect() as connection:
+        with self._database.snapshot() as connection:
             total = connection.execute(select(func.count()).select_from(deliveries).where(*mine)).scalar_one()
             rows = connection.execute(newest.offset((page - 1) * size).limit(size)).mappings().all()
             ids = [row["id"] for row in rows]

@@ -105,7 +105,7 @@ class Estimates:
     def _fresh(self) -> _Look:
         # Whoever finds the look stale takes the next one; the others go on with the one there is.
         if time.monotonic() - self._look.at > _REFRESH_SECONDS and self._looking.acquire(blocking=False):
-            if self._store.database.is_local:
+            if self._store.database.is_local or self._look.at == float("-inf"):
                 self._renew()
             else:  # the one who asks may be the event loop, which must not wait for a server
                 threading.Thread(target=self._renew, name="estimates", daemon=True).start()
