@@ -74,7 +74,6 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
         lambda task: body_of(app.state.server, task),
         keys_of(settings, store.database).webhook_secret,
         allow_networks=settings.allow_networks,
-        clock=store.database.now,
     )
     server = uvicorn.Server(
         uvicorn.Config(
