@@ -122,16 +122,16 @@ def test_a_bad_setting_is_named(ask: Ask, name: str, text: str, command: str) ->
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "code", "said"),
     [
-        ("nonsense", "The database can't be used"),
-        ("oracle://x", "The Python package oracledb is needed"),
-        ("sqlite:////proc/none/x.db", "/proc/none can't be used"),
-        (f"sqlite:///{PICTURE}", "The database can't be used.*not a database"),
+        ("nonsense", 2, "MUTOSCOPE_DATABASE_URL is no URL"),
+        ("oracle://x", 2, "MUTOSCOPE_DATABASE_URL names oracle: it must be sqlite or postgresql"),
+        ("sqlite:////proc/none/x.db", 1, "/proc/none can't be used"),
+        (f"sqlite:///{PICTURE}", 1, "The database can't be used.*not a database"),
     ],
 )
-def test_a_database_that_cannot_be_used(ask: Ask, url: str, said: str) -> None:
-    assert re.match(said, refused(ask("tasks", "list", database_url=url), 1))
+def test_a_database_that_cannot_be_used(ask: Ask, url: str, code: int, said: str) -> None:
+    assert re.match(said, refused(ask("tasks", "list", database_url=url), code))
 
 
 # Keys
@@ -221,13 +221,13 @@ def test_doctor(home: Installation) -> None:
 
 def test_doctor_tells_what_is_in_the_way(home: Installation) -> None:
     before = dict(home.env)
-    home.env |= {"MUTOSCOPE_FILES_URL": "s3://bucket", "MUTOSCOPE_DATABASE_URL": f"sqlite:///{PICTURE}"}
+    home.env |= {"MUTOSCOPE_FILES_URL": "ftp://bucket", "MUTOSCOPE_DATABASE_URL": f"sqlite:///{PICTURE}"}
     try:
         done = home.run("doctor", check=False)
     finally:
         home.env = before
     assert done.returncode == 1
-    assert re.search(r"^bad\s+files\s.*file:///path", done.stdout, re.MULTILINE)
+    assert re.search(r"^bad\s+files\s.*must be file:///folder", done.stdout, re.MULTILINE)
     assert re.search(r"^bad\s+database\s.*not a database", done.stdout, re.MULTILINE)
     assert "Traceback" not in done.stderr
 
