@@ -74,7 +74,7 @@ def test_a_video_from_upload_to_deletion(cli: CommandLine, running: Installation
     assert listed["status"] == "completed"
     assert listed["inputs"]["prompt"] == "a cat looks up"
     assert cli.json("show", task_id)["status"] == "completed"
-    assert cli.json("delete", task_id)["deleted_count"] == 1
+    assert cli.json("delete", task_id) == {"deleted": [task_id]}
     assert "404" in cli.run("show", task_id, check=False).stderr
     assert running.http.get(f"/api/v3/predictions/{task_id}").status_code == 404
 
