@@ -6,7 +6,6 @@ import { Section, useAnswer } from "../loading.js";
 import { day, grouped, money } from "../words.js";
 
 const DAYS = 30;
-const [WIDTH, HEIGHT, FOOT] = [720, 160, 20];
 
 export function Spending() {
   const [state] = useAnswer(async () => {
@@ -31,47 +30,35 @@ export function Spending() {
 
 function Chart({ days, summary }) {
   const most = Math.max(...days.map(({ amount }) => amount));
-  const step = WIDTH / days.length;
   const total = days.reduce((sum, { amount }) => sum + amount, 0);
   return html`
-    <p class="note">
-      ${money(total)} in ${days.length} days, for
-      ${grouped(summary?.total_requests ?? days.reduce((sum, { count }) => sum + count, 0))} videos.
-    </p>
-    <svg
-      class="chart"
-      viewBox=${`0 0 ${WIDTH} ${HEIGHT}`}
-      role="img"
-      aria-label=${`Spent by day since ${day(days[0].date)}: ${money(total)} in all, ${money(most)} at most.`}
-    >
-      <line x1="0" x2=${WIDTH} y1=${HEIGHT - FOOT} y2=${HEIGHT - FOOT} />
-      ${days.map(({ date, amount, count }, index) => {
-        const height = most ? Math.max(amount ? 2 : 0, ((HEIGHT - FOOT - 16) * amount) / most) : 0;
-        return html`
-          <g key=${date}>
-            <rect
-              class="chart-bar"
-              x=${index * step + 2}
-              y=${HEIGHT - FOOT - height}
-              width=${step - 4}
-              height=${height}
-              rx="2"
-            />
-            <rect class="chart-hit" x=${index * step} y="0" width=${step} height=${HEIGHT}>
-              <title>${`${day(date)}: ${money(amount)}, ${count} videos`}</title>
-            </rect>
-          </g>
-        `;
-      })}
-      <text x="0" y=${HEIGHT - 4}>${day(days[0].date)}</text>
-      <text x=${WIDTH} y=${HEIGHT - 4} text-anchor="end">today</text>
-      ${
-        most > 0 &&
-        html`
-          <text x="0" y="11">${money(most)}</text>
-        `
-      }
-    </svg>
+    <p class="note">${`${money(total)} in ${days.length} days, for ${grouped(summary.total_requests)} videos.`}</p>
+    <figure>
+      <svg
+        class="chart"
+        viewBox=${`0 0 ${days.length} 1`}
+        preserveAspectRatio="none"
+        role="img"
+        aria-label=${`Spent by day since ${day(days[0].date)}: ${money(total)} in all, ${money(most)} at most.`}
+      >
+        ${days.map(({ date, amount, count }, index) => {
+          const height = amount ? Math.max(0.02, amount / most) : 0;
+          return html`
+            <g key=${date}>
+              <rect class="chart-bar" x=${index + 0.08} y=${1 - height} width="0.84" height=${height} />
+              <rect class="chart-hit" x=${index} y="0" width="1" height="1">
+                <title>${`${day(date)}: ${money(amount)}, ${count} videos`}</title>
+              </rect>
+            </g>
+          `;
+        })}
+      </svg>
+      <figcaption class="chart-ends">
+        <span>${day(days[0].date)}</span>
+        <span>${most > 0 && `${money(most)} at most`}</span>
+        <span>today</span>
+      </figcaption>
+    </figure>
     <details class="more">
       <summary>As a table</summary>
       <div class="table" tabindex="0" role="region" aria-label="Table of days">
