@@ -14,11 +14,6 @@ export class Refusal extends Error {
     this.code = code;
     this.retryAfter = retryAfter; // seconds
   }
-
-  /** Whether this server has no such endpoint, rather than no such thing. */
-  get isMissing() {
-    return this.status === 405 || (this.status === 404 && ["not_found", "unknown_model"].includes(this.code));
-  }
 }
 
 /** The server can't be reached, or is in trouble that may pass. */

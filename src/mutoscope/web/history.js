@@ -100,16 +100,9 @@ export function View() {
       <${Filters} />
       ${
         error
-          ? error.isMissing
-            ? html`
-                <p class="empty">
-                  This server keeps no history that can be listed. The takes of this browser are on the strip below the
-                  studio’s stage.
-                </p>
-              `
-            : html`
-                <${Fault} error=${error} />
-              `
+          ? html`
+              <${Fault} error=${error} />
+            `
           : total === 0
             ? html`
                 <p class="empty">

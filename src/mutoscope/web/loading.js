@@ -1,4 +1,4 @@
-// Something that is asked of the server when a view opens: waiting, there, not offered by this server, or refused.
+// Something that is asked of the server when a view opens: waiting, there, or refused.
 
 import { html, useEffect, useState } from "./html.js";
 
@@ -47,11 +47,6 @@ export function Section({ title, note, state, tools, children }) {
   `;
 }
 
-export const Fault = ({ error }) =>
-  error.isMissing
-    ? html`
-        <p class="empty">This server does not offer this.</p>
-      `
-    : html`
-        <p class="problem" role="alert">${error.message}</p>
-      `;
+export const Fault = ({ error }) => html`
+  <p class="problem" role="alert">${error.message}</p>
+`;

@@ -8,7 +8,6 @@ const SILENCE = 40_000; // milliseconds: the server says every 15 s that it is s
 const MOST_STREAMS = 2; // a browser opens six connections to a host, and pictures and videos need some of them
 
 let streams = 0;
-let hasStreams = true; // until the server says that it has none
 
 export const isOver = (found) => !GOING_ON.has(found.status);
 
@@ -17,7 +16,7 @@ export async function* watch(id, { signal, every = 1_000, byStream = true } = {}
   let found = await api.prediction(id, signal);
   yield found;
   for (let tries = 0, last = ""; !isOver(found);) {
-    if (!byStream || !hasStreams || streams >= MOST_STREAMS) {
+    if (!byStream || streams >= MOST_STREAMS) {
       await pause(0, signal, every);
       found = await api.prediction(id, signal);
       yield found;
@@ -34,8 +33,7 @@ export async function* watch(id, { signal, every = 1_000, byStream = true } = {}
       }
     } catch (error) {
       if (signal?.aborted) throw error;
-      if (error.isMissing) hasStreams = false;
-      else if (error instanceof api.Refusal) throw error;
+      if (error instanceof api.Refusal) throw error;
     } finally {
       streams -= 1;
     }

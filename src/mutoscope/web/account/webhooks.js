@@ -40,7 +40,7 @@ export function Webhooks() {
       note="Every webhook is signed with it: keep it where you verify them."
     >
       ${({ secret: text }) => html`
-        <p class="row">
+        <p class="row is-wrapped">
           <code>${masked(text)}</code>
           <button class="plain small" type="button" onClick=${() => copy(text, "The secret")}>
             <${Icon} name="copy" />

@@ -261,25 +261,35 @@ function Tile({ reference, index, count, onReplace }) {
 /** What the service would rather have: advice, never a wall. */
 function Advice() {
   const list = advice.value;
-  if (!list.length) return null;
+  if (!references.references.value.length) return null;
+  if (!list.length)
+    return html`
+      <div class="advice"></div>
+    `; // its line is kept, so that nothing moves when it comes
   return html`
-    <ul class="advice" aria-label="Advice on the pictures">
-      ${list.map(
-        ({ images, message }) => html`
-          <li>
-            <${Icon} name="warning" />
-            <span>
-              ${
-                images.length
-                  ? html`
-                      <strong>${images.map((each) => `@${each + 1}`).join(", ")}</strong>${" "}
-                    `
-                  : ""
-              }${message}
-            </span>
-          </li>
-        `,
-      )}
-    </ul>
+    <details class="advice">
+      <summary>
+        ${list.length === 1 ? "One thing to know about these pictures" : `${list.length} things to know about these pictures`}
+      </summary>
+      <ul aria-label="Advice on the pictures">
+        ${list.map(
+          ({ images, message }) => html`
+            <li>
+              <${Icon} name="warning" />
+              <span>
+                ${
+                  images.length
+                    ? html`
+                        <strong>${images.map((each) => `@${each + 1}`).join(", ")}</strong>
+                        ${" "}
+                      `
+                    : ""
+                }${message}
+              </span>
+            </li>
+          `,
+        )}
+      </ul>
+    </details>
   `;
 }

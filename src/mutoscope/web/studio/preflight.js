@@ -1,15 +1,15 @@
 // What the service sees in the references before anything is paid for, asked whenever they, the prompt or the shape
-// change. A server that can't say is not asked again.
+// change.
 
 import * as api from "../api.js";
 import { computed, effect, signal } from "../html.js";
 import { values } from "./form.js";
+import { capital } from "../words.js";
 import { isUploading, urls } from "./references.js";
 
 const QUIET = 1_000; // milliseconds: the preview goes first
 
 const findings = signal(null); // { urls, images, advice }
-let isOffered = true;
 let asking = new AbortController();
 
 const asked = computed(() => {
@@ -21,7 +21,7 @@ const asked = computed(() => {
 effect(() => {
   const text = asked.value;
   asking.abort();
-  if (!text || !isOffered) return;
+  if (!text) return;
   asking = new AbortController();
   const { signal } = asking;
   setTimeout(() => signal.aborted || ask(text, signal), QUIET);
@@ -32,8 +32,7 @@ async function ask(text, signal) {
     const found = await api.inspect(JSON.parse(text), signal);
     if (!signal.aborted) findings.value = { urls: JSON.parse(text).images, ...found };
   } catch (error) {
-    if (error.isMissing) isOffered = false;
-    else if (error.status === 429)
+    if (error.status === 429)
       setTimeout(() => signal.aborted || ask(text, signal), 1_000 * (error.retryAfter || 1));
     // Anything else is no reason to bother anybody: it is advice.
   }
@@ -51,10 +50,11 @@ export const cropOf = ({ url }) => (url && about(url)?.crop) || null;
 export const advice = computed(() => {
   if (!findings.value || !urls.value.length) return [];
   const place = (number) => urls.value.indexOf(findings.value.urls[number - 1]); // they count from 1, as @1 does
-  const each = findings.value.images.flatMap(({ index, advice: list, error }) => [
-    ...(error ? [{ images: [index], message: error }] : []),
-    ...list.map(({ message }) => ({ images: [index], message })),
-  ]);
+  const each = findings.value.images.flatMap(({ index, width, advice: list, error }) => {
+    // One that was decoded, but not looked at in time, is no fault of the picture.
+    const faults = error && !width ? [{ message: capital(error.replace(/^Image \d+[^:]*: /, "")) }] : [];
+    return [...faults, ...list].map(({ message }) => ({ images: [index], message }));
+  });
   return [...each, ...findings.value.advice]
     .map(({ images = [], message }) => ({ images: images.map(place), message }))
     .filter(({ images }) => images.every((index) => index >= 0));

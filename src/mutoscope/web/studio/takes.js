@@ -143,12 +143,7 @@ export async function cancel(id) {
 
 /** Delete takes and their files for good. */
 export async function remove(ids) {
-  try {
-    await api.removeMany(ids);
-  } catch (error) {
-    if (!error.isMissing) throw error;
-    await Promise.all(ids.map((id) => api.end(id).catch((fault) => fault.status !== 404 && Promise.reject(fault))));
-  }
+  await api.removeMany(ids);
   lose(...ids);
 }
 
