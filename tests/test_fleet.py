@@ -192,3 +192,16 @@ def test_a_task_is_seen_and_ended_by_any_server(fleet: Fleet) -> None:
         "queue_position": 0,
         "urls": {"get": f"{fleet.servers[2].url}/api/v3/predictions/{task_id}/result"},
     }
+
+
+def test_a_nul_character_is_refused_or_found_and_never_a_fault(fleet: Fleet) -> None:
+    server, bearer = fleet.servers[0], {"Authorization": f"Bearer {fleet.servers[0].key}"}
+    wanted = {"prompt": "a\0b", "images": ["https://example.com/a.png"]}
+    assert server.http.post(f"/api/v3/{ANIMATIC}", json=wanted, headers=bearer).status_code in (200, 400)
+    for answer in (
+        server.http.get("/api/v3/predictions/a%00b/result", headers=bearer),
+        server.http.get("/api/v3/predictions/a%00b", headers=bearer),
+        server.http.post("/api/v3/predictions", json={"search": "a\0b"}, headers=bearer),
+        server.http.post("/api/v3/predictions", json={"search": "b"}, headers=bearer),
+    ):
+        assert answer.status_code in (200, 400, 404), answer.text

@@ -226,6 +226,14 @@ class StoreContract:
         assert (found.finished_at, found.error, found.error_code) == (clock.now, "", 0)
         assert (self.row(store, task)["worker"], self.row(store, task)["lease_until"]) == (None, None)
 
+    def test_a_success_that_is_written_twice_is_one(self, store: Store, task: Task, clock: Clock) -> None:
+        # A connection that broke as it was committed leaves the worker in doubt: it asks again.
+        assert store.succeed(task, "o.mp4", "o.jpg", {}) is Hold.KEPT
+        before = self.row(store, task)
+        clock.now += 1
+        assert store.succeed(task, "o.mp4", "o.jpg", {}) is Hold.KEPT
+        assert self.row(store, task) == before
+
     def test_failure(self, store: Store, task: Task, clock: Clock) -> None:
         assert store.fail(task, "Image 1 is no picture.", 1402) is Hold.KEPT
         found = self.found(store, task)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from sqlalchemy.exc import DataError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mutoscope.api import wavespeed
-from mutoscope.api.callers import ApiError, unreachable
+from mutoscope.api.callers import ApiError, unreachable, unstorable
 from mutoscope.api.predictions import result
 from mutoscope.api.submit import submit
 from mutoscope.database import UNREACHABLE
@@ -42,6 +43,8 @@ class BusyRoutes:
             response = wavespeed.refusal(error)
         except UNREACHABLE as error:
             response = wavespeed.refusal(unreachable(error))
+        except DataError:
+            response = wavespeed.refusal(unstorable())
         except ClientDisconnect:  # nobody is left to be told
             return
         await response(scope, receive, send)

@@ -70,6 +70,12 @@ def unreachable(error: Exception) -> ApiError:
     return ApiError(503, message, "database_unavailable", {"Retry-After": "2"})
 
 
+def unstorable() -> ApiError:
+    """The error for a value that the database can't hold, or look for."""
+    message = "The request holds what can't be kept: a NUL character, or a number that is too large."
+    return ApiError(400, message, "invalid_request")
+
+
 def caller(request: Request, _: Annotated[object, Depends(bearer)]) -> Caller:
     """Who bears the request's key. Raises ApiError (401)."""
     found: Caller | None = request.app.state.server.keys.caller(digest_of_key(request))

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mutoscope.api import openai, wavespeed
-from mutoscope.api.callers import ApiError, unreachable
+from mutoscope.api.callers import ApiError, unreachable, unstorable
 from mutoscope.database import UNREACHABLE
 from mutoscope.models import ANIMATIC, MODELS, shown
 
@@ -71,8 +71,7 @@ def _on_unreachable(request: Request, error: Exception) -> Response:
 
 
 def _on_unstorable(request: Request, error: Exception) -> Response:
-    message = "The request holds what can't be kept: a NUL character, or a number that is too large."
-    return _told(request, ApiError(400, message, "invalid_request"))
+    return _told(request, unstorable())
 
 
 def _on_fault(request: Request, error: Exception) -> Response:

@@ -61,6 +61,8 @@ def worker(
     for asked in engine or ():
         if asked.removeprefix(ON_RAY) not in ENGINES:
             raise CommandError(f"There is no engine {asked!r}. Engines: {', '.join(ENGINES)}.", 2)
+    if len(name) > 64:
+        raise CommandError(f"--name has {len(name)} characters; 64 is the most.", 2)
     run_worker(load_settings(), name, engine or (), supervised=supervised)
 
 
