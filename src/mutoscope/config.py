@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     )
 
     prices: dict[str, Annotated[int, Field(ge=0)]] = Field(
-        default_factory=dict,
+        {},
         description="Micro-dollars per second of video by model id, as JSON, where they differ from the list.",
     )
     discount_rate: float = Field(1.0, ge=0, le=1, description="The part of the list's price that is charged.")
