@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from svix.webhooks import Webhook
 
-from mutoscope.deliveries import Deliveries, Listed
+from mutoscope.deliveries import Deliveries, Delivery, Listed, Outcome
 from mutoscope.schema import open_database
 from mutoscope.store import Store
 from mutoscope.tasks import Caller, Task, VideoRequest
@@ -326,6 +326,29 @@ def test_a_crash_between_attempt_and_note_delivers_again_with_the_same_id(any_ou
             (one,) = any_outbox.wait(over)
     assert [arrived.id for arrived in receiver.received] == [task_id, task_id]
     assert (one.row["status"], one.row["attempts"], len(one.log)) == ("delivered", 2, 1)
+
+
+def test_who_was_too_slow_decides_nothing(outbox: Outbox) -> None:
+    outbox.put("http://127.0.0.1:1/")
+
+    def claim() -> list[Delivery]:
+        return outbox.deliveries.claim(lambda *_: True, 30)
+
+    (slow,) = claim()
+    assert claim() == []
+    outbox.clock.ahead = 31
+    (quick,) = claim()
+    assert (quick.id, quick.attempt) == (slow.id, 2)
+    outbox.deliveries.note([Outcome(quick, 1.0, 5, 200, "", "delivered")])
+    outbox.deliveries.note([Outcome(slow, 2.0, 5, 410, "the receiver answered 410 Gone", "refused")])
+    (one,) = outbox.all()
+    assert (one.row["status"], one.row["ended_at"]) == ("delivered", 1.0)
+    assert [made["status_code"] for made in one.log] == [200, 410]  # both were made
+    assert outbox.deliveries.replay(one.row["id"])
+    (again,) = claim()
+    outbox.deliveries.note([Outcome(slow, 3.0, 5, 410, "the receiver answered 410 Gone", "refused")])
+    assert outbox.all()[0].row["status"] == "due"
+    assert again.attempt == 3
 
 
 def test_processes_share_the_work_and_send_nothing_twice(any_outbox: Outbox, receiver: Receiver) -> None:
