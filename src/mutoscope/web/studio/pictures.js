@@ -251,8 +251,8 @@ function Tile({ reference, index, count, onReplace }) {
         </div>
       </div>
       <p class="tile-facts">
-        <span class="tile-kind">${found ? capital(found) : ""}</span>
         <span>${width ? `${width}×${height}` : reference.bytes ? bytes(reference.bytes) : ""}</span>
+        <span class="tile-kind">${found ? capital(found) : ""}</span>
       </p>
     </li>
   `;
