@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -189,6 +192,22 @@ parts_of_paths = st.sampled_from(["api", "v3", "v2", "predictions", "files", "mo
 def test_any_path_is_answered(idle: Installation, method: str, parts: list[str]) -> None:
     answer = idle.http.request(method, f"{idle.url}/{'/'.join(parts)}")
     assert answer.status_code < 500
+
+
+@pytest.mark.slow
+def test_every_operation_answers_what_it_documents(idle: Installation) -> None:
+    """MUTOSCOPE_TEST_CASES=300 makes more than 10,000 requests."""
+    key = idle.run(
+        "keys", "create", "fuzz", "--scope", "generate", "--scope", "read", "--scope", "admin"
+    ).stdout.strip()
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "run", f"{idle.url}/openapi.json", "--phases", "fuzzing",
+        "-H", f"Authorization: Bearer {key}", "-n", os.environ.get("MUTOSCOPE_TEST_CASES", "5"), "--no-shrink",
+        "-c", "not_a_server_error,status_code_conformance", "--warnings", "off", "--no-color",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No issues found" in done.stdout
 
 
 def test_nothing_of_this_was_a_fault(idle: Installation) -> None:
