@@ -358,6 +358,7 @@ def test_uploads_and_data_uris_over_http(running: Installation, image: str) -> N
     answer = running.http.post(PATH, json={"images": [image, data], "prompt": "a cat", "aspect_ratio": "1:1"})
     assert answer.status_code == 200, answer.text
     report = answer.json()["data"]
+    assert [found["error"] for found in report["images"]] == ["", ""]
     assert [found["kind"] for found in report["images"]] == ["animal", "product"]
     assert [advice["images"] for advice in report["advice"]] == [[2]]
     assert report["images"][0]["crop"] is not None

@@ -29,8 +29,9 @@ LONGEST_SIDE = 1280
 MOST = 8
 MOST_EACH = 2
 """Inspections at a time, of all and of one caller."""
-LOOK_SECONDS = 10.0
-"""For the looks at all references of one inspection; each has its own time to be fetched before."""
+LOOK_SECONDS = 30.0
+"""For the looks at all references of one inspection, which take one or two where nobody else wants the processor; each
+reference has its own time to be fetched before."""
 REMEMBERED = 256
 """Sights that are kept, some hundred bytes each: whoever adds a reference need not wait for the others again."""
 

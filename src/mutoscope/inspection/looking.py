@@ -37,8 +37,9 @@ Box = list[float]
 
 def main() -> None:
     """Answer until standard input ends or falls silent."""
-    os.nice(5)  # the API's answers come first
     networks = load_networks()
+    networks.warm()
+    os.nice(5)  # from here on the API's answers come first
     asked = sys.stdin.buffer
     while select.select([asked], [], [], IDLE_SECONDS)[0]:
         header = asked.read(12)
