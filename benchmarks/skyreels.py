@@ -32,6 +32,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mutoscope.engines.skyreels_v3.conditioning import encode, letterbox, normalise, sample, statistics_of
 from mutoscope.engines.skyreels_v3.decoding import decode, to_pixels
+from mutoscope.engines.skyreels_v3.heap import return_what_is_freed
 from mutoscope.engines.skyreels_v3.numerics import COMPILED, FAST, STRICT, Attention, Numerics, use
 from mutoscope.engines.skyreels_v3.sampling import (
     Conditions,
@@ -205,6 +206,8 @@ def film_once(given: argparse.Namespace, device: torch.device) -> None:
                     first = first or time.perf_counter() - begun
                     writer.add(frame[None])
             else:
+                if device.type == "cpu":
+                    return_what_is_freed()
                 for decoded in decode(vae, latents):
                     pixels = to_pixels(decoded)
                     first = first or time.perf_counter() - begun

@@ -21,6 +21,7 @@ from mutoscope.engines.skyreels_v3.attention import PACKAGES, choose
 from mutoscope.engines.skyreels_v3.checkpoint import Networks
 from mutoscope.engines.skyreels_v3.cost import Clip
 from mutoscope.engines.skyreels_v3.crew import Crew
+from mutoscope.engines.skyreels_v3.heap import return_what_is_freed
 from mutoscope.engines.skyreels_v3.memory import Placement
 from mutoscope.engines.skyreels_v3.offload import apply_placement
 from mutoscope.engines.skyreels_v3.pipeline import Rules
@@ -72,6 +73,8 @@ def build(options: Options, device: torch.device, chosen: Plan) -> Generator[str
 
     Raises CheckpointError for another model, ValueError for an attention kernel that can't be had.
     """
+    if device.type == "cpu":
+        return_what_is_freed()
     attention = attention_of(options, device)
     crew = Crew(options.gpus, partial(_build_rank, options, chosen.placement)) if options.gpus > 1 else None
     try:
