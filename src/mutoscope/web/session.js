@@ -37,7 +37,7 @@ export async function signIn(typed) {
   if (!typed) return "Paste a key first.";
   if (!/^[\x21-\x7e]+$/.test(typed)) return "This is not a key: it has spaces or letters that no key has.";
   try {
-    const answer = await fetch("/api/v3/models", { headers: { Authorization: `Bearer ${typed}` } });
+    const answer = await tryKey(typed);
     if (answer.status === 401) return UNKNOWN;
     if (!answer.ok) return "The server can’t check keys just now. Try again in a moment.";
   } catch {
@@ -64,6 +64,7 @@ export async function takeLink() {
   if (!token) return;
   history.replaceState(null, "", location.pathname);
   try {
+    if (key.value && (await tryKey(key.value)).ok) return; // another key would hide the takes that are this one's
     const answer = await fetch("/api/v3/session", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
@@ -77,6 +78,8 @@ export async function takeLink() {
       card.value = { problem: "The server can’t be reached. Open the link again in a moment.", mayCancel: false };
   }
 }
+
+const tryKey = (value) => fetch("/api/v3/models", { headers: { Authorization: `Bearer ${value}` } });
 
 function keep(value) {
   key.value = value;
