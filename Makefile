@@ -3,6 +3,8 @@ PYTHON ?= python3
 ARGS ?=
 # What the tests of SkyReels-V3 run on; any build will do, and one for the CPU is the smallest.
 TORCH ?= torch==2.13.0
+# The tests run in so many processes, each file in one of them.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -16,10 +18,10 @@ serve: $(VENV)/.installed  ## the server in sandbox mode, until Ctrl+C
 	$(BIN)/mutoscope serve --sandbox $(ARGS)
 
 test: check-code $(VENV)/.system $(VENV)/.clients  ## everything: style, types, all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: check-code  ## style, types, and the tests that take no more than a moment
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(ARGS)
 
 check-code: $(VENV)/.tested
 	$(BIN)/ruff format --check
