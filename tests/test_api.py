@@ -319,6 +319,7 @@ def test_a_completed_prediction(running: Installation, completed: dict[str, Any]
     assert (completed["progress"], completed["stage"], completed["error"]) == (1.0, "", "")
     assert completed["input"] == {
         "prompt": "a cat, slow push in", "images": [image], "aspect_ratio": "1:1", "duration": 5, "seed": 7,
+        "resolution": "720p",
     }  # fmt: skip
     assert len(completed["outputs"]) == 1
     assert {"inference", "references", "first_frame", "rendering", "storing"} <= set(completed["timings"])

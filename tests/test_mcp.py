@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def with_tools(installation: Installation, work: Work) -> None:
         async with Client(command, read_timeout_seconds=60) as client:
             await work(client)
 
-    asyncio.run(run())
+    with ThreadPoolExecutor(1) as thread:  # this one may have an event loop already: a browser's
+        thread.submit(asyncio.run, run()).result()
 
 
 async def call(client: Client, name: str, **arguments: Any) -> dict[str, Any]:

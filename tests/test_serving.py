@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mutoscope.client import Client
+from mutoscope.client import Client, ClientError
 from mutoscope.config import load_settings
 from mutoscope.opening import open_store
 from mutoscope.supervisor import Launch, Supervisor
@@ -146,7 +146,12 @@ def test_a_client_waits_for_a_server_that_starts_again(install: Callable[..., In
         looks = client.wait(task_id)
         assert next(looks)["status"] == "created"
         installation.kill_group()
-        starter = threading.Timer(2, installation.start)
+
+        def start_and_cancel() -> None:
+            installation.start().http.delete(f"/api/v3/predictions/{task_id}")
+
+        starter = threading.Timer(2, start_and_cancel)
         starter.start()
-        assert next(looks)["status"] == "created"
+        with pytest.raises(ClientError, match="cancelled"):
+            list(looks)
         starter.join()

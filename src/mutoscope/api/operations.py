@@ -14,7 +14,7 @@ from fastapi import APIRouter
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mutoscope.api import wavespeed
@@ -56,7 +56,7 @@ def ready(request: Request) -> Response:
     return wavespeed.success({"database": "ok", "files": "ok", "disk_free_bytes": min(free)})
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(request: Request) -> Response:
     """Figures in Prometheus' text format, for those who bear MUTOSCOPE_METRICS_TOKEN; without one, for this machine."""
     server = request.app.state.server
