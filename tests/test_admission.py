@@ -75,6 +75,17 @@ def test_a_name_is_free_again_after_its_time(books: Books, time: Time) -> None:
     assert books.submit(name="sync:a", body_digest="other", window_seconds=1e9).is_new
 
 
+def test_a_held_request_whose_task_came_to_nothing_is_made_anew(books: Books) -> None:
+    first = books.submit(name="sync:a", body_digest="1")
+    books.store.cancel(None, first.task.id)
+    again = books.submit(name="sync:a", body_digest="1")
+    assert again.is_new
+    assert books.submit(name="sync:a", body_digest="1").task.id == again.task.id
+    books.store.cancel(None, again.task.id)
+    books.store.remove([again.task.id])
+    assert books.submit(name="sync:a", body_digest="1").is_new
+
+
 def test_the_name_of_a_deleted_task_starts_no_other(books: Books) -> None:
     first = books.submit(name="key:a", body_digest="1")
     books.store.cancel(None, first.task.id)
@@ -147,6 +158,18 @@ def test_a_deadline_fails_what_nobody_started(books: Books, time: Time) -> None:
     late = books.store.find(admitted.task.id)
     assert late is not None
     assert (late.status, late.error_code) == (Status.FAILED, 5004)
+
+
+def test_a_task_that_was_started_in_time_waits_when_it_goes_back(books: Books, time: Time) -> None:
+    admitted = books.submit(deadline_at=time.now + 10)
+    task = books.store.claim("worker", ["animatic"])
+    assert task is not None
+    time.now += 60
+    books.store.give_back(task)
+    assert books.store.expire() == 0
+    again = books.store.claim("worker", ["animatic"])
+    assert again is not None
+    assert again.id == admitted.task.id
 
 
 def waits(

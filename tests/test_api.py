@@ -221,6 +221,22 @@ def test_a_body_that_is_too_large_is_413(idle: Installation, is_declared: bool) 
     assert "upload the images first" in check_refusal(answer, 413, "too_large")
 
 
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"images": ["http://a.com/\ud800"]},
+        {"images": ["data:image/png;base64,\ud800"]},
+        {"webhook_url": "http://a.com/\ud800"},
+        {"prompt": "\ud800"},
+        {"max_queue_seconds": 10**400, "duration": 3},
+    ],
+)
+def test_what_no_text_can_hold_is_refused(idle: Installation, data_uri: str, inputs: dict[str, Any]) -> None:
+    body = json.dumps({"prompt": "a cat", "images": [data_uri], **inputs})
+    answer = idle.http.post(f"/api/v3/{ANIMATIC}", content=body, headers={"Content-Type": "application/json"})
+    check_refusal(answer, 400, "invalid_parameter")
+
+
 @pytest.mark.parametrize("model", ["nobody/nothing", "model", "media/nothing", "skywork-ai", ANIMATIC + "/"])
 def test_an_unknown_model_is_404_and_names_the_models(idle: Installation, data_uri: str, model: str) -> None:
     message = check_refusal(post(idle, {"prompt": "a", "images": [data_uri]}, model), 404, "unknown_model")

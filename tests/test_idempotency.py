@@ -14,7 +14,7 @@ from contextlib import closing
 import httpx
 import pytest
 
-from tests.installation import SKYREELS, Installation
+from tests.installation import ANIMATIC, SKYREELS, Installation
 
 BODY = {"prompt": "a cat", "images": ["https://example.com/cat.jpg"]}
 ROUTE = f"/api/v3/{SKYREELS}"
@@ -54,8 +54,10 @@ def test_a_held_submit_that_is_sent_again_is_the_same_task(install: Callable[...
     assert answers[0]["id"] == answers[1]["id"]
     other = installation.http.post(ROUTE, json={**body, "duration": 6}).json()["data"]
     assert other["id"] != answers[0]["id"]
+    animatic = installation.http.post(f"/api/v3/{ANIMATIC}", json=body).json()["data"]
+    assert animatic["model"] == ANIMATIC
     unheld = [installation.submit(SKYREELS, **BODY)["id"] for _ in range(2)]
-    assert len({*unheld, answers[0]["id"], other["id"]}) == 4
+    assert len({*unheld, answers[0]["id"], other["id"], animatic["id"]}) == 5
 
 
 @pytest.mark.slow

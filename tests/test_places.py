@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from mutoscope.files import Files, FilesError, open_files
+from mutoscope.files import Files, FilesError, FileTooLargeError, open_files
 from tests.bucket import S3Server
 from tests.installation import EXAMPLES, Installation
 
@@ -70,6 +70,14 @@ def test_a_file_is_put_whole_and_gone_when_deleted(files: Files, source: Path) -
     assert files.read("outputs/a.mp4") is None
     assert not files.has("outputs/a.mp4")
     assert list(files.list("outputs")) == list(files.list("nothing")) == []
+
+
+def test_what_is_too_large_is_not_read(files: Files, source: Path) -> None:
+    source.write_bytes(b"four")
+    files.put("uploads/1/a.png", source)
+    assert files.read("uploads/1/a.png", 4) == b"four"
+    with pytest.raises(FileTooLargeError):
+        files.read("uploads/1/a.png", 3)
 
 
 def test_what_is_there_may_be_kept(files: Files, source: Path) -> None:

@@ -16,11 +16,15 @@ from mutoscope import ledger, turns
 from mutoscope.database import Database
 from mutoscope.schema import accounts, keys, submissions, tasks
 from mutoscope.store import Store, task_from_row
-from mutoscope.tasks import Caller, Task, VideoRequest
+from mutoscope.tasks import Caller, Status, Task, VideoRequest
 
 REMEMBERED_SECONDS = 24 * 3600
 """How long an Idempotency-Key means the same task."""
 
+SYNC = "sync:"
+"""How the names of held requests begin, which their callers did not give."""
+
+_CAME_TO_NOTHING = (Status.FAILED.value, Status.CANCELED.value)
 _DAY = 24 * 3600
 _MINUTE = 60.0
 
@@ -152,13 +156,15 @@ class Admission:
         before = connection.execute(_ASKED, which).mappings().first()
         if before is None:
             return None
-        if before["created_at"] <= now - asked.window_seconds:
+        row = connection.execute(select(tasks).where(tasks.c.id == before["task_id"])).mappings().first()
+        # A held request that is sent once more after its task has come to nothing asks for another.
+        is_void = asked.name.startswith(SYNC) and (row is None or row["status"] in _CAME_TO_NOTHING)
+        if is_void or before["created_at"] <= now - asked.window_seconds:
             same = (submissions.c.key_id == asked.caller.key_id) & (submissions.c.name == asked.name)
             connection.execute(delete(submissions).where(same))
             return None
         if before["body_digest"] != asked.body_digest:
             return Reused(is_gone=False)
-        row = connection.execute(select(tasks).where(tasks.c.id == before["task_id"])).mappings().first()
         return Admitted(task_from_row(row), is_new=False) if row else Reused(is_gone=True)
 
 

@@ -45,6 +45,7 @@ def _address(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("not a string")
     value = value.strip()
+    value.encode()  # JSON can hold halves of letters, which no address does: UnicodeEncodeError is a ValueError
     scheme = value[:8].lower()
     if scheme.startswith("data:"):
         return value
@@ -204,6 +205,7 @@ def shown(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except RecursionError:
         return "nested too deep"
+    text = text.encode("utf-8", "backslashreplace").decode()  # halves of letters can't be answered
     return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
 
 

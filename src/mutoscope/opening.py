@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mutoscope.config import Settings, SettingsError
 from mutoscope.database import Database
 from mutoscope.engines import ENGINES, ON_RAY
-from mutoscope.files import Files, Links, read_secret
+from mutoscope.files import Files, FileTooLargeError, Links, read_secret
 from mutoscope.keys import Keys
 from mutoscope.references import FetchError, Limits
 from mutoscope.schema import open_database
@@ -43,14 +43,17 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def opener(links: Links, files: Files) -> Callable[[str], bytes | None]:
+def opener(links: Links, files: Files, max_bytes: int) -> Callable[[str], bytes | None]:
     """What reads a reference that is a file of our own: one kept with its task, or a signed link of ours."""
 
     def open_own(reference: str) -> bytes | None:
         key = reference.removeprefix("file:") if reference.startswith("file:") else links.key_of(reference)
         if key is None:
             return None
-        data = files.read(key)
+        try:
+            data = files.read(key, max_bytes)
+        except FileTooLargeError:
+            raise FetchError(f"the file is larger than {max_bytes / 2**20:.3g} MB") from None
         if data is None:
             raise FetchError("this upload is gone; uploads are kept for some days, so send it again")
         return data

@@ -39,7 +39,7 @@ class Replay:
         """Render. Raises ClientError for references that are gone."""
         settings = self._settings
         film = Film(open_engine(self._task.engine, settings), self._task.request, self.video, self._poster)
-        own = opener(Links(read_secret(settings.home, "links")), open_files(settings.files))
+        own = opener(Links(read_secret(settings.home, "links")), open_files(settings.files), settings.max_image_bytes)
         try:
             for shot in film.shoot(limits_of(settings), own):
                 yield Progress(shot.stage, shot.progress)

@@ -224,6 +224,7 @@ class Store:
                 started_at=now,
                 stage="starting",
                 progress=0.0,
+                deadline_at=None,  # it was started in time; should it go back, it waits
                 turn=turn,
             )
             .returning(tasks)

@@ -186,10 +186,11 @@ class Deliverer:
 
     def _attempt(self, delivery: Delivery) -> None:
         """One attempt, on its own thread; whatever happens, an outcome is handed over."""
-        began, made_at = time.monotonic(), self._clock()
+        began, made_at = time.monotonic(), time.time()
         reply: Reply | None = None
         try:
             with tracing.span("webhook", delivery.task.id, attempt=delivery.attempt):
+                made_at = self._clock()  # asks the database, which may be away
                 reply = self._send(delivery, made_at)
             error = "" if 200 <= reply.status < 300 else f"the receiver answered {reply.description}"
         except FetchError as reason:
@@ -223,7 +224,7 @@ class Deliverer:
             return Outcome(*noted, "delivered")
         if status == 410:
             return Outcome(*noted, "refused")
-        now = self._clock()
+        now = made_at + milliseconds / 1000
         due_at = now + pause_after(delivery.attempt, reply.retry_after if reply else "", now)
         if due_at > delivery.created_at + _WINDOW_SECONDS:
             return Outcome(*noted, "given_up")

@@ -139,7 +139,7 @@ class Worker:
         video, poster = self.scratch / f"{stem}.mp4", self.scratch / f"{stem}.jpg"
         film = Film(engine, task.request, video, poster, scope=task.account_id)
         with closing(Previews(self.files, self.scratch, stem)) as previews:
-            with closing(film.shoot(self.limits, opener(self.links, self.files))) as shots:
+            with closing(film.shoot(self.limits, opener(self.links, self.files, self.limits.max_bytes))) as shots:
                 for shot in shots:
                     if self.stopping.is_set():
                         raise Stopped

@@ -100,7 +100,7 @@ def create_app(
         commits=GroupCommit(store.database),
         estimates=estimates,
         limits=limits_of(settings),
-        inspector=Inspector(limits_of(settings), opener(links, files_kept)),
+        inspector=Inspector(limits_of(settings), opener(links, files_kept, settings.max_image_bytes)),
         watcher=Watcher(store, estimates, is_ending),
         engines=engines_offered(settings),
         ring=ring,

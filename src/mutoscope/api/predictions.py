@@ -126,8 +126,9 @@ def shown_at(server: Any, task: Task, base: str, *, embeds: bool) -> dict[str, A
 def link(server: Any, task: Task, base: str, key: str) -> str:
     """The signed URL of a task's file, for as long as it is kept."""
     expires = (task.finished_at or task.created_at) + server.settings.retention_days * 86_400
-    # An upload keeps our own link, wherever it lies: it comes back among `images`, and is known by it.
-    elsewhere = None if key.startswith("uploads/") else server.files.link(key, expires)
+    # An upload keeps our own link, wherever it lies: it comes back among `images`, and is known by it. So does a
+    # preview, whose link carries a version, which a presigned URL can't.
+    elsewhere = None if key.startswith(("uploads/", "previews/")) else server.files.link(key, expires)
     return elsewhere or base + str(server.links.sign(key, expires))
 
 

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mutoscope import ledger, pricing, tracing
-from mutoscope.admission import REMEMBERED_SECONDS, Admitted, OverCap, Refusal, Reused, Submission, TooFast
+from mutoscope.admission import REMEMBERED_SECONDS, SYNC, Admitted, OverCap, Refusal, Reused, Submission, TooFast
 from mutoscope.api import wavespeed
 from mutoscope.api.bodies import parse_object, read_json
 from mutoscope.api.callers import ApiError, base_url, bearer, digest_of_key, require, unknown_key
@@ -74,6 +74,7 @@ async def accept(request: Request, caller: Caller, model: Model, asked: VideoReq
     digest = ""
     if wishes.name:
         digest = hashlib.sha256(model.id.encode() + b"\n" + wishes.body).hexdigest()
+    sent = asked
     if any(image[:5].lower() == "data:" for image in asked.images):
         asked = await run_in_threadpool(_keep_data_uris, server, caller.key_id, asked)
     engine = "animatic" if settings.sandbox else model.engine
@@ -106,6 +107,13 @@ async def accept(request: Request, caller: Caller, model: Model, asked: VideoReq
         if task is None:
             raise
         outcome = Admitted(task, is_new=True)
+    if not isinstance(outcome, Admitted):
+        # The same, where the first try had spent what the second was refused for.
+        task = await read(server, server.store.get, caller.key_id, submission.task_id)
+        outcome = Admitted(task, is_new=True) if task is not None else outcome
+    if not isinstance(outcome, Admitted) or outcome.task.id != submission.task_id:
+        kept = [new[5:] for new, old in zip(asked.images, sent.images, strict=True) if new != old]
+        await run_in_threadpool(_delete, server, kept)
     if not isinstance(outcome, Admitted):
         raise refused(outcome)
     if outcome.is_new:
@@ -179,7 +187,7 @@ async def submit(request: Request) -> Response:
     except InputError as error:
         raise ApiError(400, str(error), "invalid_parameter") from None
     is_held = _flag(body, "enable_sync_mode")
-    admitted = await accept(request, caller, model, asked, _wishes(request, body, raw, is_held))
+    admitted = await accept(request, caller, model, asked, _wishes(request, model, body, raw, is_held))
     task = admitted.task
     found = await (_hold(request, task) if is_held else show_async(request, task))
     answer = wavespeed.success(found)
@@ -234,10 +242,10 @@ def idempotency_name(request: Request) -> str:
     return "key:" + hashlib.sha256(given.encode()).hexdigest()
 
 
-def _wishes(request: Request, body: dict[str, Any], raw: bytes, is_held: bool) -> Wishes:
+def _wishes(request: Request, model: Model, body: dict[str, Any], raw: bytes, is_held: bool) -> Wishes:
     name, window = idempotency_name(request), float(REMEMBERED_SECONDS)
     if is_held and not name:
-        name, window = "sync:" + hashlib.sha256(raw).hexdigest(), _SAME_SYNC_SECONDS
+        name, window = SYNC + hashlib.sha256(model.id.encode() + b"\n" + raw).hexdigest(), _SAME_SYNC_SECONDS
     priority = body.get("priority")
     priority = 0 if priority is None else priority
     if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > _MAX_PRIORITY:
@@ -251,7 +259,7 @@ def _wishes(request: Request, body: dict[str, Any], raw: bytes, is_held: bool) -
     return Wishes(
         base64_output=_flag(body, "enable_base64_output"),
         priority=priority,
-        queue_seconds=min(float(seconds), 1e9) if seconds is not None else None,
+        queue_seconds=float(min(seconds, 1e9)) if seconds is not None else None,
         webhook_url=webhook or webhook_address(body.get("webhook_url"), "webhook_url"),
         name=name,
         body=raw,
@@ -294,6 +302,11 @@ def _flag(body: dict[str, Any], name: str) -> bool:
 
 def _usd(micros: int) -> str:
     return f"{pricing.usd(micros):.6f}".rstrip("0").rstrip(".") + " USD"
+
+
+def _delete(server: Any, keys: list[str]) -> None:
+    for key in keys:
+        server.files.delete(key)
 
 
 def _keep_data_uris(server: Any, key_id: str, asked: VideoRequest) -> VideoRequest:

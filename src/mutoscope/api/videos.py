@@ -145,11 +145,11 @@ async def content(
     if task.status is not Status.SUCCEEDED or not task.output:
         raise ApiError(404, f"This video is {_shown(server, task)['status']}: it has no content.", "video_not_ready")
     if variant == "thumbnail":
-        return send(request, task.poster or task.output)
+        return await run_in_threadpool(send, request, task.poster or task.output)
     if variant == "spritesheet":
         await _make_spritesheet(server, task)
-        return send(request, task.spritesheet)
-    return send(request, task.output)
+        return await run_in_threadpool(send, request, task.spritesheet)
+    return await run_in_threadpool(send, request, task.output)
 
 
 @router.get("/models")

@@ -30,6 +30,10 @@ class FilesError(Exception):
     """The place for files can't be used; says why."""
 
 
+class FileTooLargeError(Exception):
+    """A file holds more than the reader has use for."""
+
+
 def read_secret(home: Path, name: str) -> bytes:
     """The 32 secret bytes of this installation called `name`, made on first use and readable by its owner alone."""
     folder = home / "secrets"
@@ -75,8 +79,8 @@ class Files(Protocol):
         """Move the finished file `source` here, durably. Raises FileExistsError where none is to be replaced."""
         ...
 
-    def read(self, key: str) -> bytes | None:
-        """The bytes of a file; None if there is none."""
+    def read(self, key: str, at_most: int | None = None) -> bytes | None:
+        """The bytes of a file; None if there is none. Raises FileTooLargeError where there are more than `at_most`."""
         ...
 
     def local(self, key: str) -> AbstractContextManager[Path | None]:
@@ -171,10 +175,13 @@ class LocalFiles:
             _fsync(self.root)
         return mark.read_text()
 
-    def read(self, key: str) -> bytes | None:
-        """The bytes of a file; None if there is none."""
+    def read(self, key: str, at_most: int | None = None) -> bytes | None:
+        """The bytes of a file; None if there is none. Raises FileTooLargeError where there are more than `at_most`."""
+        path = self.path(key)
         try:
-            return self.path(key).read_bytes()
+            if at_most is not None and path.stat().st_size > at_most:
+                raise FileTooLargeError(key)
+            return path.read_bytes()
         except FileNotFoundError:
             return None
 

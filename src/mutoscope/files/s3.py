@@ -22,7 +22,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from mutoscope.files import FilesError, ReadMethod, type_of
+from mutoscope.files import FilesError, FileTooLargeError, ReadMethod, type_of
 
 _LONGEST_SECONDS = 7 * 86_400  # S3 honours no presigned URL for longer
 _MARK = ".installation"
@@ -114,11 +114,14 @@ class S3Files:
             raise FileExistsError(key) from error
         source.unlink()
 
-    def read(self, key: str) -> bytes | None:
-        """The bytes of a file; None if there is none."""
+    def read(self, key: str, at_most: int | None = None) -> bytes | None:
+        """The bytes of a file; None if there is none. Raises FileTooLargeError where there are more than `at_most`."""
         _check_key(key)
         try:
-            return bytes(obstore.get(self._store, key).bytes())
+            found = obstore.get(self._store, key)
+            if at_most is not None and found.meta["size"] > at_most:  # a presigned PUT can't bound what is sent
+                raise FileTooLargeError(key)
+            return bytes(found.bytes())
         except (NotFoundError, FileNotFoundError):
             return None
 
