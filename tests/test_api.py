@@ -398,6 +398,7 @@ def test_a_preview_is_a_picture_whose_address_changes_with_it(idle: Installation
             (frame,) = container.decode(video=0)
             assert frame.to_ndarray(format="rgb24").mean() == pytest.approx(grey, abs=3)
     assert addresses[0] != addresses[1]
+    store.database.close()
     store.fail(task, "no", 1403)
     assert idle.result(task.id)["preview"] == ""
 

@@ -101,7 +101,8 @@ def workers() -> list[psutil.Process]:
 @pytest.mark.slow
 def test_worker_processes_see_their_own_gpus_and_no_other(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, skyreels_gpus=2, engines="skyreels-v3")
-    supervisor = Supervisor(open_store(settings), launches_of(settings, None, ["1", "2", "5", "6"]))
+    store = open_store(settings)
+    supervisor = Supervisor(store, launches_of(settings, None, ["1", "2", "5", "6"]))
     supervisor.start()
     try:
         until = time.monotonic() + 20
@@ -111,6 +112,7 @@ def test_worker_processes_see_their_own_gpus_and_no_other(tmp_path: Path) -> Non
         found = [worker.environ() for worker in workers()]
     finally:
         supervisor.stop()
+        store.database.close()
     assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in found) == ["1,2", "5,6"]
     assert {each["MUTOSCOPE_SKYREELS_GPUS"] for each in found} == {"2"}
 

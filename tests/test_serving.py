@@ -89,7 +89,8 @@ def test_a_worker_that_keeps_failing_is_restarted_ever_more_slowly(install: Call
 
 def test_a_worker_that_could_not_be_started_is_tried_again(tmp_path: Path) -> None:
     program, sign = tmp_path / "worker", tmp_path / "it ran"
-    supervisor = Supervisor(open_store(load_settings(home=tmp_path)), [Launch([str(program)])])
+    store = open_store(load_settings(home=tmp_path))
+    supervisor = Supervisor(store, [Launch([str(program)])])
     supervisor.start()
     try:
         time.sleep(0.5)  # there is no such program, yet
@@ -98,6 +99,7 @@ def test_a_worker_that_could_not_be_started_is_tried_again(tmp_path: Path) -> No
         wait_until(sign.exists)
     finally:
         supervisor.stop()
+        store.database.close()
 
 
 def test_a_worker_of_its_own_renders_what_a_server_without_workers_accepted(

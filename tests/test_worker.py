@@ -72,9 +72,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def worker(settings: Settings) -> Worker:
+def worker(settings: Settings) -> Iterator[Worker]:
     settings.scratch.mkdir(parents=True)
-    return Worker(
+    worker = Worker(
         store=open_store(settings),
         files=open_files(settings.files),
         links=Links(bytes(32)),
@@ -85,6 +85,8 @@ def worker(settings: Settings) -> Worker:
         lease_seconds=settings.lease_seconds,
         stall_seconds=settings.stall_seconds,
     )
+    yield worker
+    worker.store.database.close()
 
 
 def add(worker: Worker, *images: str, duration: int = 5) -> str:
