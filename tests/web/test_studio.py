@@ -85,7 +85,7 @@ def test_a_video_is_stepped_slowed_and_looped_by_hand_and_keys(running: Installa
     expect(page.get_by_text("This recipe can’t be read")).to_be_visible()
     page.evaluate("id => localStorage.setItem('mutoscope.strip', JSON.stringify([id]))", completed["id"])
     page.reload()
-    page.get_by_role("button", name="Finished: a cat, slow push in").click()
+    page.get_by_role("button", name="Finished: a cat, slow push in").click(timeout=120_000)
     here.assert_plays()
     page.keyboard.press("k")
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()

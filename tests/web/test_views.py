@@ -59,7 +59,7 @@ def test_axe_finds_nothing_and_every_view_fits(
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than {width}"
         page.set_viewport_size({"width": 1280, "height": 800})
     page.evaluate("location.hash = '#/'")
-    page.get_by_role("button", name="Finished: a cat, slow push in").click()
+    page.get_by_role("button", name="Finished: a cat, slow push in").click(timeout=120_000)
     here.wait_for_state("done")
     for width, height in _SIZES:
         page.set_viewport_size({"width": width, "height": height})
