@@ -11,13 +11,19 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.installation import ANIMATIC, EXAMPLES, Installation
 from tests.postgres import Postgres, find_binaries
 
-# Other work on the machine must not fail a property, and a server's answer takes the time it takes.
-settings.register_profile("mutoscope", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Other work on the machine must not fail a property, and a server's answer takes the time it takes. Explaining a
+# failure needs a trace of every line that runs, several times the test's own time, even while nothing fails.
+settings.register_profile(
+    "mutoscope",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+)
 settings.load_profile("mutoscope")
 
 

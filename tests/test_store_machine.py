@@ -90,20 +90,15 @@ class Queue(RuleBasedStateMachine):
 
     @rule(task=claims)
     def fail(self, task: Task) -> None:
-        if self.check(task, self.store.fail(task, "no", 1403)):
-            self.let_go(task.id)
+        self.check_end(task, self.store.fail(task, "no", 1403))
 
     @rule(task=claims)
     def end_canceled(self, task: Task) -> None:
-        if self.check(task, self.store.end_canceled(task)):
-            self.let_go(task.id)
+        self.check_end(task, self.store.end_canceled(task))
 
     @rule(task=claims, failed=st.booleans())
     def give_back(self, task: Task, failed: bool) -> None:
-        is_held = self.is_held(task)
-        assert (self.store.give_back(task, failed=failed) is Hold.KEPT) == is_held
-        if is_held:
-            self.let_go(task.id)
+        self.check_end(task, self.store.give_back(task, failed=failed))
 
     @rule(worker=WORKERS, failed=st.booleans())
     def die(self, worker: str, failed: bool) -> None:
@@ -164,6 +159,12 @@ class Queue(RuleBasedStateMachine):
         assert hold is (Hold.CANCEL if task.id in self.canceled else Hold.KEPT)
         self.leases[task.id] = self.now + LEASE
         return True
+
+    def check_end(self, task: Task, hold: Hold) -> None:
+        """Letting go of a task counts if it was held, whether or not a cancel was asked for."""
+        assert (hold is Hold.KEPT) == self.is_held(task)
+        if hold is Hold.KEPT:
+            self.let_go(task.id)
 
     def let_go(self, task_id: str) -> None:
         del self.held[task_id], self.leases[task_id]
