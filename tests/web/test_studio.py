@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.installation import EXAMPLES, Installation
@@ -177,6 +178,56 @@ def test_pictures_come_in_every_way_and_are_put_in_order(
     note.write_text("words")
     here.choose(note)
     expect(page.get_by_role("alert").filter(has_text="notes.txt is not a picture.")).to_be_visible()
+    assert here.complaints == []
+
+
+def test_what_is_seen_in_the_pictures_is_drawn_and_told(
+    running: Installation, visit: Callable[..., Visit], tmp_path: Path
+) -> None:
+    turned, clear = tmp_path / "turned.jpg", tmp_path / "clear.png"
+    with Image.open(EXAMPLES / "rocket.jpg") as picture:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # stored lying on its side
+        picture.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+        picture.convert("RGBA").crop((0, 0, 200, 200)).resize((100, 100)).save(clear)
+        with Image.open(clear) as cut:
+            cut.putalpha(cut.split()[0])
+            cut.save(clear)
+    here = visit(running, previews=False)
+    page = here.page
+    here.choose(EXAMPLES / "astronaut.jpg", turned, clear)
+    here.prompt.fill("@1 waves")
+    page.get_by_text("What is seen in them").click(timeout=RENDER_MS)
+    told = page.get_by_role("list", name="What is seen in the pictures").get_by_role("listitem")
+    first = re.compile(
+        r"@1 Person · subject fills \d\d % · one face · sharp \(0\.\d\d\) · opaque · upright · 16:9 adds 44 % bars"
+    )
+    expect(told.nth(0)).to_contain_text(first, timeout=RENDER_MS)
+    expect(told.nth(0)).to_contain_text("In a 16:9 frame, white bars take 44%")
+    expect(told.nth(1)).to_contain_text(re.compile("no face .+ opaque · turned upright"))
+    expect(told.nth(2)).to_contain_text("partly transparent")
+    expect(page.get_by_text("The prompt does not seem to mention image 2")).to_be_visible()
+
+    def box(selector: str) -> tuple[float, float, float, float]:
+        found = page.locator(selector).first.evaluate("node => Object.values(node.getBoundingClientRect().toJSON())")
+        return tuple(float(side) for side in found[:4])  # type: ignore[return-value]
+
+    # On the thumbnail lies the window that a crop leaves: in the shape, and inside the picture.
+    for shape, ratio in (("16:9", 16 / 9), ("9:16", 9 / 16)):
+        page.get_by_role("radio", name=shape).check()
+        expect(told.nth(0)).to_contain_text(f"{shape} adds 44 % bars")
+        page.wait_for_function("() => !document.getAnimations().length")
+        x, y, width, height = box(".crop > span")
+        assert width / height == pytest.approx(ratio, rel=0.02)
+        left, top, across, down = box(".tile-picture")
+        assert left - 1 <= x <= x + width <= left + across + 1
+        assert top - 1 <= y <= y + height <= top + down + 1
+        _, _, across, down = box(".padded")
+        assert across / down == pytest.approx(ratio, rel=0.02)
+    page.get_by_role("radio", name="1:1").check()
+    expect(told.nth(0)).not_to_contain_text("bars")
+    expect(here.tiles.nth(0).locator(".crop")).to_have_count(0)
+    expect(here.tiles.nth(1).locator(".crop")).to_have_count(1)
     assert here.complaints == []
 
 

@@ -4,6 +4,7 @@
 import * as api from "../api.js";
 import { batch, computed, effect, signal } from "../html.js";
 import { recall, remember } from "../memory.js";
+import { ratioOf } from "../words.js";
 
 const SETTLE = 150; // milliseconds: a slider passes many values
 const MANY = 1_000; // a whole number with more values than this is typed, not slid
@@ -31,6 +32,12 @@ export const sketcher = computed(() =>
   ),
 );
 export const fields = computed(() => (model.value ? fieldsOf(model.value.schema) : []));
+/** The shape that is chosen, "16:9", and its width over its height. */
+export const shape = computed(() => {
+  const found = fields.value.find(({ kind }) => kind === "shape");
+  return found ? valueOf(found) : values.value.aspect_ratio;
+});
+export const ratio = computed(() => ratioOf(shape.value));
 export const field = (name) => fields.value.find((each) => each.name === name);
 
 /** Take in what GET /models answered. */

@@ -6,7 +6,8 @@ import { html, signal, useEffect, useRef, useState } from "../html.js";
 import { Icon } from "../icons.js";
 import { bytes, capital } from "../words.js";
 import { Camera } from "./camera.js";
-import { advice, seen } from "./preflight.js";
+import { Crop, Findings } from "./findings.js";
+import { seen } from "./preflight.js";
 import * as references from "./references.js";
 
 const isCameraOpen = signal(false);
@@ -104,7 +105,7 @@ export function Pictures({ field, problem }) {
         onCancel=${() => setInstead("")}
       />
       <p class="problem" id="pictures-problem" role="alert">${references.complaint.value}</p>
-      <${Advice} />
+      <${Findings} />
       ${
         isCameraOpen.value &&
         html`
@@ -150,7 +151,7 @@ const STATES = { sending: ", uploading", failed: ", not uploaded" };
 function Tile({ reference, index, count, onReplace }) {
   const { id, name, shown, state, share, problem, width, height } = reference;
   const label = `picture ${index + 1}, ${name}`;
-  const found = seen(reference);
+  const kind = seen(reference)?.kind ?? "";
   const measure = ({ target }) =>
     width || references.update(id, { width: target.naturalWidth, height: target.naturalHeight });
   const move = (to) => {
@@ -203,6 +204,7 @@ function Tile({ reference, index, count, onReplace }) {
                 <span class="tile-name">${name}</span>
               `
         }
+        <${Crop} reference=${reference} />
         <span class="tile-number" aria-hidden="true">@${index + 1}</span>
         ${
           state === "sending" &&
@@ -252,44 +254,8 @@ function Tile({ reference, index, count, onReplace }) {
       </div>
       <p class="tile-facts">
         <span>${width ? `${width}×${height}` : reference.bytes ? bytes(reference.bytes) : ""}</span>
-        <span class="tile-kind">${found ? capital(found) : ""}</span>
+        <span class="tile-kind">${capital(kind)}</span>
       </p>
     </li>
-  `;
-}
-
-/** What the service would rather have: advice, never a wall. */
-function Advice() {
-  const list = advice.value;
-  if (!references.references.value.length) return null;
-  if (!list.length)
-    return html`
-      <div class="advice"></div>
-    `; // its line is kept, so that nothing moves when it comes
-  return html`
-    <details class="advice">
-      <summary>
-        ${list.length === 1 ? "One thing to know about these pictures" : `${list.length} things to know about these pictures`}
-      </summary>
-      <ul aria-label="Advice on the pictures">
-        ${list.map(
-          ({ images, message }) => html`
-            <li>
-              <${Icon} name="warning" />
-              <span>
-                ${
-                  images.length
-                    ? html`
-                        <strong>${images.map((each) => `@${each + 1}`).join(", ")}</strong>
-                        ${" "}
-                      `
-                    : ""
-                }${message}
-              </span>
-            </li>
-          `,
-        )}
-      </ul>
-    </details>
   `;
 }

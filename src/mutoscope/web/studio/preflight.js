@@ -3,19 +3,20 @@
 
 import * as api from "../api.js";
 import { computed, effect, signal } from "../html.js";
-import { values } from "./form.js";
+import { shape, values } from "./form.js";
 import { capital } from "../words.js";
 import { isUploading, urls } from "./references.js";
 
 const QUIET = 1_000; // milliseconds: the preview goes first
+const SHAPING = 100; // another shape alone needs no second look at the pictures
 
-const findings = signal(null); // { urls, images, advice }
+const findings = signal(null); // { asked, images, advice }, `asked` being { images, prompt, aspect_ratio }
 let asking = new AbortController();
 
 const asked = computed(() => {
   if (!urls.value.length || isUploading.value) return "";
-  const { prompt = "", aspect_ratio } = values.value;
-  return JSON.stringify({ images: urls.value, prompt, aspect_ratio });
+  const { prompt = "" } = values.value;
+  return JSON.stringify({ images: urls.value, prompt, aspect_ratio: shape.value });
 });
 
 effect(() => {
@@ -24,13 +25,18 @@ effect(() => {
   if (!text) return;
   asking = new AbortController();
   const { signal } = asking;
-  setTimeout(() => signal.aborted || ask(text, signal), QUIET);
+  setTimeout(() => signal.aborted || ask(text, signal), isAnotherShape(text) ? SHAPING : QUIET);
 });
+
+function isAnotherShape(text) {
+  const before = findings.peek()?.asked;
+  return before && JSON.stringify({ ...JSON.parse(text), aspect_ratio: before.aspect_ratio }) === JSON.stringify(before);
+}
 
 async function ask(text, signal) {
   try {
     const found = await api.inspect(JSON.parse(text), signal);
-    if (!signal.aborted) findings.value = { urls: JSON.parse(text).images, ...found };
+    if (!signal.aborted) findings.value = { asked: JSON.parse(text), ...found };
   } catch (error) {
     if (error.status === 429)
       setTimeout(() => signal.aborted || ask(text, signal), 1_000 * (error.retryAfter || 1));
@@ -38,18 +44,24 @@ async function ask(text, signal) {
   }
 }
 
-const about = (url) => findings.value?.images[findings.value.urls.indexOf(url)];
+const about = (url) => findings.value?.images[findings.value.asked.images.indexOf(url)];
 
-/** What a reference shows, in a word, or "". */
-export const seen = ({ url }) => (url && about(url)?.kind) || "";
+/** What is seen in a reference, as the endpoint tells it, or undefined. */
+export const seen = ({ url }) => (url ? about(url) : undefined);
 
-/** The part of a reference that the shape leaves visible, as fractions [x, y, width, height], or null. */
-export const cropOf = ({ url }) => (url && about(url)?.crop) || null;
+/** How a reference lies in the chosen shape, or null where it has that shape: { crop, bars }. `crop` is the part of the
+ * picture that a crop would keep, [x, y, width, height] in fractions; `bars` is the share of the frame that is left over
+ * beside the whole picture. */
+export function fitOf(reference) {
+  const { crop, pad } = seen(reference) ?? {};
+  if (!crop || findings.value.asked.aspect_ratio !== shape.value) return null;
+  return { crop, bars: 1 - pad[2] * pad[3] };
+}
 
 /** Advice on the references as they are now: [{ images: [index], message }]. */
 export const advice = computed(() => {
   if (!findings.value || !urls.value.length) return [];
-  const place = (number) => urls.value.indexOf(findings.value.urls[number - 1]); // they count from 1, as @1 does
+  const place = (number) => urls.value.indexOf(findings.value.asked.images[number - 1]); // counted from 1, as @1 is
   const each = findings.value.images.flatMap(({ index, width, advice: list, error }) => {
     // One that was decoded, but not looked at in time, is no fault of the picture.
     const faults = error && !width ? [{ message: capital(error.replace(/^Image \d+[^:]*: /, "")) }] : [];

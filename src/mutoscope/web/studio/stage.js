@@ -17,7 +17,7 @@ export function Stage() {
   const ids = onStage.value;
   const stage = useRef(null);
   const shown = ids.map(get).filter(Boolean);
-  const shape = (shown[0]?.input ?? form.values.value).aspect_ratio;
+  const shape = shown[0]?.input?.aspect_ratio ?? form.shape.value;
   const state = !ids.length ? sketchState() : shown.length > 1 ? "compare" : stateOf(shown[0]);
 
   useEffect(() => {
