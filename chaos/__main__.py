@@ -1,0 +1,35 @@
+"""`python -m chaos EXPERIMENT`: runs one experiment. Exit code 0 when nothing was lost, 1 when something was."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+
+# Name → module and what it shows. A module has `add_arguments(parser)` and `run(arguments) -> bool`, which writes its
+# section of docs/reliability.md and tells whether every promise was kept.
+EXPERIMENTS = {
+    "kills": ("chaos.kills", "SIGKILL of API, supervisor and workers at random moments, under load"),
+}
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    chosen = parser.add_subparsers(dest="experiment", required=True)
+    name = next((each for each in sys.argv[1:] if each in EXPERIMENTS), "")
+    for each, (_, shows) in EXPERIMENTS.items():
+        arguments = chosen.add_parser(each, help=shows, description=shows)
+        arguments.add_argument("--seed", type=int, default=time.time_ns() % 2**32, help="repeats a run's choices")
+        arguments.add_argument("--no-report", action="store_true", help="leave docs/reliability.md as it is")
+        if each == name:  # the others need not even be importable here
+            importlib.import_module(EXPERIMENTS[each][0]).add_arguments(arguments)
+    asked = parser.parse_args()
+    print(f"{asked.experiment}: seed {asked.seed}", flush=True)
+    kept: bool = importlib.import_module(EXPERIMENTS[asked.experiment][0]).run(asked)
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
