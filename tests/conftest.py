@@ -58,6 +58,16 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.fresh()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without a table, gone with the test: for what changes the tables themselves."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/m.db"
+    else:
+        with request.getfixturevalue("postgres").empty() as url:
+            yield url
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def database_settings(request: pytest.FixtureRequest) -> dict[str, str]:
     """What tells a module's own installation which kind of database it has."""

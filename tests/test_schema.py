@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -29,16 +28,6 @@ from mutoscope.schema import (
 from tests.rows import value_of
 
 REVISIONS = sorted(path.stem[:4] for path in Path(schema.__file__).with_name("migrations").glob("versions/0*.py"))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database without a table."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/m.db"
-    else:
-        with request.getfixturevalue("postgres").empty() as url:
-            yield url
 
 
 def test_migrations_make_the_tables_that_the_code_names(empty: str) -> None:

@@ -30,6 +30,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    inspect,
     make_url,
 )
 from sqlalchemy.exc import ArgumentError
@@ -292,7 +293,11 @@ _MIGRATING = 0x6D75746F  # PostgreSQL's advisory lock for it; any number that no
 
 
 def migrate(database: Database, revision: str = "head") -> None:
-    """Bring the tables to `revision`, unless they are there. Of several processes one does it, and the others wait."""
+    """Bring the tables to `revision`, unless they are there. Of several processes one does it, and the others wait.
+
+    Tables of a newer release are left as they are, and serve as long as they have all that this one's have: so two
+    releases run side by side while one replaces the other. Raises SettingsError where they don't.
+    """
     config = _alembic()
     with database.engine.connect() as connection:
         if database.is_local:
@@ -303,7 +308,10 @@ def migrate(database: Database, revision: str = "head") -> None:
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
         config.attributes["connection"] = connection
-        if revision_of(connection) != newest_revision():
+        found = revision_of(connection)
+        if found is not None and found not in _revisions():
+            _refuse_lacking(connection, found)
+        elif found != newest_revision():
             command.upgrade(config, revision)
         connection.commit()
         if database.is_local:
@@ -320,6 +328,22 @@ def newest_revision() -> str:
     newest = ScriptDirectory.from_config(_alembic()).get_current_head()
     assert newest is not None
     return newest
+
+
+def _revisions() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+
+
+def _refuse_lacking(connection: Connection, revision: str) -> None:
+    has = inspect(connection).get_multi_columns()
+    there = {(name, column["name"]) for (_, name), columns in has.items() for column in columns}
+    ours = {(table.name, column.name) for table in metadata.sorted_tables for column in table.columns}
+    if lacking := sorted(ours - there):
+        names = ", ".join(f"{table}.{column}" for table, column in lacking)
+        raise SettingsError(
+            f"The database is of a newer release (tables of {revision}) and lacks {names}, which this one needs: "
+            "upgrade this process too."
+        )
 
 
 def _alembic() -> Config:

@@ -27,8 +27,11 @@ def migrate_database() -> None:
         with database.connect() as connection:
             before = revision_of(connection)
         migrate(database)
-    after = newest_revision()
+        with database.connect() as connection:
+            after = revision_of(connection)
     said = f"The tables are those of {after} already." if before == after else f"The tables are now those of {after}."
+    if after != newest_revision():
+        said += f" That is a newer release than this one, of {newest_revision()}, which goes on beside it."
     err.print(said, highlight=False)
 
 
