@@ -2,6 +2,8 @@
 
     python benchmarks/api.py [--seconds 5] [--connections 32]
 
+`cpu` is what one request costs the server's process: it hardly depends on what else the machine does.
+
 The load comes from a second process that writes prepared requests to plain sockets, so that it costs the machine as
 little as it can. Every answer is checked to be a 200. No worker runs: what is measured is accepting and answering.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import selectors
 import socket
 import statistics
@@ -63,15 +66,24 @@ def load(port: int, request: bytes, seconds: float, connections: int, results: m
 
 def measure(name: str, installation: Installation, request: bytes, seconds: float, connections: int) -> None:
     results: multiprocessing.Queue = multiprocessing.Queue()
+    spent = cpu_seconds(installation)
     process = multiprocessing.Process(target=load, args=(installation.port, request, seconds, connections, results))
     process.start()
     latencies, errors, took = results.get()
     process.join()
+    spent = cpu_seconds(installation) - spent
     percentile = statistics.quantiles(latencies, n=100)
     print(
         f"{name:<8} {len(latencies) / took:8,.0f}/s   p50 {percentile[49]:6.1f} ms   p99 {percentile[98]:6.1f} ms   "
-        f"max {max(latencies):6.1f} ms   errors {errors}"
+        f"max {max(latencies):6.1f} ms   cpu {spent / len(latencies) * 1e6:4.0f} µs   errors {errors}"
     )
+
+
+def cpu_seconds(installation: Installation) -> float:
+    """What the server's process has used of processors until now, in all."""
+    assert installation.process is not None
+    fields = Path(f"/proc/{installation.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def http(method: str, path: str, key: str, body: bytes = b"") -> bytes:

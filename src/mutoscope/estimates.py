@@ -17,6 +17,7 @@ from mutoscope.store import Store
 from mutoscope.tasks import Status, Task
 
 _REFRESH_SECONDS = 1.0
+_SHORT = 10_000  # queued tasks that are counted in a few milliseconds
 _SAMPLE = 50  # of an engine's latest videos, to learn how long one takes
 _COUNTED = 1000  # places are exact up to here, and estimated further back
 
@@ -105,9 +106,10 @@ class Estimates:
     def _fresh(self) -> _Look:
         # Whoever finds the look stale takes the next one; the others go on with the one there is.
         if time.monotonic() - self._look.at > _REFRESH_SECONDS and self._looking.acquire(blocking=False):
-            if self._store.database.is_local or self._look.at == float("-inf"):
+            is_quick = self._store.database.is_local and sum(self._look.num_queued.values()) < _SHORT
+            if is_quick or self._look.at == float("-inf"):
                 self._renew()
-            else:  # the one who asks may be the event loop, which must not wait for a server
+            else:  # the one who asks may be the event loop, which must not wait for a server or for a long queue
                 threading.Thread(target=self._renew, name="estimates", daemon=True).start()
         return self._look
 
@@ -121,8 +123,9 @@ class Estimates:
 
     def _take(self) -> _Look:
         waiting = tasks.c.status == Status.QUEUED.value
-        by = (tasks.c.engine, tasks.c.account_id)
-        counts = select(*by, func.count()).where(waiting).group_by(*by)
+        # Each by itself: an index holds all that the one asks for, and another all of the other.
+        of_engines = select(tasks.c.engine, func.count()).where(waiting).group_by(tasks.c.engine)
+        of_accounts = select(tasks.c.account_id, func.count()).where(waiting).group_by(tasks.c.account_id)
         running = (
             select(tasks.c.engine, func.count()).where(tasks.c.status == Status.RUNNING.value).group_by(tasks.c.engine)
         )
@@ -132,11 +135,8 @@ class Estimates:
         spreads: dict[str, float] = {}
         with self._store.database.connect() as connection:
             newest = connection.execute(select(func.max(tasks.c.seq))).scalar() or 0
-            num_queued: dict[str, int] = {}
-            by_account: dict[str, int] = {}
-            for engine, account_id, count in connection.execute(counts):
-                num_queued[engine] = num_queued.get(engine, 0) + count
-                by_account[account_id] = by_account.get(account_id, 0) + count
+            num_queued: dict[str, int] = dict(connection.execute(of_engines).all())
+            by_account: dict[str, int] = dict(connection.execute(of_accounts).all())
             for engine in num_queued:
                 front = select(tasks.c.turn).where(waiting, tasks.c.engine == engine)
                 first[engine] = list(connection.execute(front.order_by(tasks.c.turn).limit(_COUNTED)).scalars())

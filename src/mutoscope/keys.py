@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from mutoscope import schema
-from mutoscope.database import Database
+from mutoscope.database import Database, LookUp
 from mutoscope.schema import accounts, keys
 from mutoscope.tasks import SCOPES, Caller
 
@@ -81,12 +81,13 @@ class KeysError(ValueError):
 
 
 _KEY = [keys.c[field.name] for field in fields(Key)]
+_OF_ID = LookUp(select(*_KEY).where(keys.c.id == bindparam("id")))
 _ACCOUNT = [accounts.c[field.name] for field in fields(Account)]
 
 GOOD_KEY = (keys.c.digest == bindparam("digest"), keys.c.revoked_at.is_(None))
 """Conditions on a key that was not revoked; whether it has expired is asked of its row."""
 
-_CALLER = (
+_CALLER = LookUp(
     select(keys.c.id, keys.c.account_id, keys.c.scopes, keys.c.expires_at, accounts.c.is_operator)
     .select_from(keys.join(accounts))
     .where(*GOOD_KEY)
@@ -169,7 +170,7 @@ class Keys:
 
     def get(self, key_id: str) -> Key | None:
         """The key of this id."""
-        row = self._database.look_up(select(*_KEY).where(keys.c.id == bindparam("id")), {"id": key_id})
+        row = self._database.look_up(_OF_ID, {"id": key_id})
         return Key(**row) if row else None
 
     def revoke(self, key_id: str, account_id: str | None = None) -> bool:
@@ -230,7 +231,7 @@ class Keys:
         return None
 
 
-_GENERATION = select(schema.keys.c.webhook_generation).where(schema.keys.c.id == bindparam("id"))
+_GENERATION = LookUp(select(schema.keys.c.webhook_generation).where(schema.keys.c.id == bindparam("id")))
 
 
 def caller_from_row(row: Any, now: float) -> Caller | None:

@@ -14,10 +14,10 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, exists, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, insert, or_, select, update
 
 from mutoscope import ledger, turns
-from mutoscope.database import Database
+from mutoscope.database import Database, LookUp
 from mutoscope.schema import deliveries, keys, tasks
 from mutoscope.tasks import AttemptsUsedUpError, Caller, Status, Task, TooLateError, VideoRequest
 
@@ -58,19 +58,38 @@ _ENDED = [
 _TOO_LATE = "No worker was free before the task's deadline. Nothing was charged; try again later."
 
 # Compiled once, run thousands of times a second.
-_OF_KEY = select(tasks).where(tasks.c.id == bindparam("id"), tasks.c.key_id == bindparam("key_id"))
-_POLL = (
+_OF_KEY = LookUp(select(tasks).where(tasks.c.id == bindparam("id"), tasks.c.key_id == bindparam("key_id")))
+_POLL = LookUp(
     select(keys.c.id.label("caller"), keys.c.scopes.label("scopes"), keys.c.expires_at.label("expires_at"), tasks)
     .select_from(
         keys.outerjoin(tasks, and_(tasks.c.id == bindparam("id"), tasks.c.key_id == keys.c.id)),
     )
     .where(keys.c.digest == bindparam("digest"), keys.c.revoked_at.is_(None))
 )
+_IS_QUEUED = tasks.c.status == Status.QUEUED.value
+_IS_RUNNING = tasks.c.status == Status.RUNNING.value
+_TAKE = (
+    update(tasks)
+    .where(tasks.c.seq == bindparam("chosen"), _IS_QUEUED)
+    .values(
+        status=Status.RUNNING.value,
+        attempt=tasks.c.attempt + 1,
+        worker=bindparam("by"),
+        lease_until=bindparam("until"),
+        started_at=bindparam("now"),
+        stage="starting",
+        progress=0.0,
+        deadline_at=None,  # it was started in time; should it go back, it waits
+        turn=bindparam("at_turn"),
+    )
+    .returning(tasks)
+)
+_ADD = insert(tasks)
 
 
 def _held(task: Task) -> Any:
     # The attempt alone says who holds the task: every claim counts it up, so no two workers share one.
-    return and_(tasks.c.id == task.id, tasks.c.attempt == task.attempt, tasks.c.status == Status.RUNNING.value)
+    return and_(tasks.c.id == task.id, tasks.c.attempt == task.attempt, _IS_RUNNING)
 
 
 def _unlocked(condition: Any) -> Any:
@@ -150,7 +169,7 @@ class Store:
             "base_url": base_url,
             "is_favourite": False,
         }
-        result = connection.execute(insert(tasks), row)
+        result = connection.execute(_ADD, row)
         key = result.inserted_primary_key
         return task_from_row({**_BLANK, **row, "seq": key[0] if key else 0})
 
@@ -186,17 +205,12 @@ class Store:
         Tasks whose lease has run out are queued again first; those whose deadline is over have failed.
         """
         now = self._clock()
-        lapsed = and_(tasks.c.status == Status.RUNNING.value, tasks.c.lease_until < now)
-        queued = and_(tasks.c.status == Status.QUEUED.value, tasks.c.engine.in_(engines))
-        late = and_(tasks.c.status == Status.QUEUED.value, tasks.c.deadline_at < now)
-        any_lapsed, any_late, any_queued = (exists(select(tasks.c.seq).where(each)) for each in (lapsed, late, queued))
-        look = select(any_lapsed, any_late, any_queued)
         with self.database.connect() as connection:  # most looks find nothing: don't take the write lock for them
-            has_lapsed, has_late, has_queued = connection.execute(look).one()
+            has_lapsed, has_late, has_queued = turns.look(connection, engines, now)
         # Each in a transaction of its own, so that none holds one account's row while it waits for another's.
         if has_lapsed:
             with self.database.write() as connection:
-                self._lapse(connection, _unlocked(lapsed))
+                self._lapse(connection, _unlocked(and_(_IS_RUNNING, tasks.c.lease_until < now)))
         if has_late:
             self.expire()
         if not (has_lapsed or has_queued):
@@ -213,23 +227,8 @@ class Store:
         if (chosen := turns.choose(connection, engines)) is None:
             return None
         seq, turn = chosen
-        taken = (
-            update(tasks)
-            .where(tasks.c.seq == seq, tasks.c.status == Status.QUEUED.value)
-            .values(
-                status=Status.RUNNING.value,
-                attempt=tasks.c.attempt + 1,
-                worker=worker,
-                lease_until=now + self._lease_seconds,
-                started_at=now,
-                stage="starting",
-                progress=0.0,
-                deadline_at=None,  # it was started in time; should it go back, it waits
-                turn=turn,
-            )
-            .returning(tasks)
-        )
-        return connection.execute(taken).mappings().first()
+        values = {"chosen": seq, "by": worker, "now": now, "until": now + self._lease_seconds, "at_turn": turn}
+        return connection.execute(_TAKE, values).mappings().first()
 
     def renew(self, task: Task) -> Hold:
         """Hold the task for another lease."""
@@ -277,7 +276,7 @@ class Store:
 
         `failed`: it died of its own doing (which counts as a failed attempt) rather than being killed.
         """
-        held = and_(tasks.c.worker == worker, tasks.c.status == Status.RUNNING.value)
+        held = and_(tasks.c.worker == worker, _IS_RUNNING)
         with self.database.write() as connection:
             return self._lapse(connection, held, failures=1 if failed else 0, losses=0 if failed else 1)
 
@@ -286,7 +285,7 @@ class Store:
         now = self._clock()
         late = (
             update(tasks)
-            .where(_unlocked(and_(tasks.c.status == Status.QUEUED.value, tasks.c.deadline_at < now)))
+            .where(_unlocked(and_(_IS_QUEUED, tasks.c.deadline_at < now)))
             .values(status=Status.FAILED.value, finished_at=now, error=_TOO_LATE, error_code=TooLateError.code)
             .values(charged_micros=0)
             .returning(*_ENDED)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, bindparam, case, func, select, update
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, select, update
 
 from mutoscope.schema import accounts, keys, tasks
 from mutoscope.tasks import Status
@@ -25,6 +25,42 @@ _TAKE = (
 )
 _CORRECT = (
     update(accounts).where(accounts.c.id == bindparam("account")).values(turn=accounts.c.turn + bindparam("seconds"))
+)
+
+# Claiming, whose statements are compiled once, too.
+_QUEUED = tasks.c.status == Status.QUEUED.value
+_WANTED = and_(_QUEUED, tasks.c.engine.in_(bindparam("engines", expanding=True)))
+_LAPSED = and_(tasks.c.status == Status.RUNNING.value, tasks.c.lease_until < bindparam("now"))
+_LATE = and_(_QUEUED, tasks.c.deadline_at < bindparam("now"))
+_LOOK = select(*(exists(select(tasks.c.seq).where(each)) for each in (_LAPSED, _LATE, _WANTED)))
+_MAY_RUN = and_(_WANTED, tasks.c.key_id.not_in(bindparam("full", expanding=True)))
+_BUSY = (
+    select(tasks.c.key_id)
+    .join(keys, keys.c.id == tasks.c.key_id)
+    .where(tasks.c.status == Status.RUNNING.value)
+    .group_by(tasks.c.key_id, keys.c.concurrency)
+    .having(func.count() >= keys.c.concurrency)
+)
+_CANDIDATE = select(tasks.c.seq, tasks.c.account_id, tasks.c.key_id, tasks.c.turn).where(_MAY_RUN)
+_HEAD = _CANDIDATE.order_by(tasks.c.turn, tasks.c.seq).limit(1).with_for_update(skip_locked=True)
+_SERVE = (
+    update(accounts)
+    .where(accounts.c.id == bindparam("account"))
+    .values(served=case((accounts.c.served < bindparam("at"), bindparam("at")), else_=accounts.c.served))
+)
+_MINE = tasks.c.account_id == bindparam("account")
+# In two steps, because no index is ordered by falling priority and rising seq at once.
+_TOP = select(tasks.c.priority).where(_MAY_RUN, _MINE).order_by(tasks.c.priority.desc()).limit(1)
+_URGENT = (
+    _CANDIDATE.where(_MINE, tasks.c.priority == _TOP.correlate(None).scalar_subquery())
+    .order_by(tasks.c.seq)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_SWAP = update(tasks).where(tasks.c.seq == bindparam("head")).values(turn=bindparam("its_turn"))
+_RUNNING = and_(tasks.c.key_id == bindparam("key"), tasks.c.status == Status.RUNNING.value)
+_HAS_ROOM = select(keys.c.concurrency > select(func.count()).where(_RUNNING).scalar_subquery()).where(
+    keys.c.id == bindparam("key")
 )
 
 
@@ -44,41 +80,30 @@ def correct(connection: Connection, account_id: str, seconds: float) -> None:
     connection.execute(_CORRECT, {"account": account_id, "seconds": seconds})
 
 
+def look(connection: Connection, engines: Sequence[str], now: float) -> tuple[bool, bool, bool]:
+    """Whether there are tasks whose lease is over; queued ones whose deadline is; and any for one of `engines`."""
+    found = connection.execute(_LOOK, {"now": now, "engines": list(engines)}).one()
+    return found[0], found[1], found[2]
+
+
 def choose(connection: Connection, engines: Sequence[str]) -> tuple[int, float] | None:
     """(seq, turn) of the queued task that runs next on one of `engines`; None when none may.
 
     A key whose tasks run as many at once as it may is passed over. Of the account whose turn it is, the most urgent
     task uses that turn, and of these the oldest; the two change places. Raises Full.
     """
-    queued = and_(tasks.c.status == Status.QUEUED.value, tasks.c.engine.in_(engines))
-    busy = (
-        select(tasks.c.key_id)
-        .join(keys, keys.c.id == tasks.c.key_id)
-        .where(tasks.c.status == Status.RUNNING.value)
-        .group_by(tasks.c.key_id, keys.c.concurrency)
-        .having(func.count() >= keys.c.concurrency)
-    )
-    full = [row[0] for row in connection.execute(busy)]
-    may_run = and_(queued, tasks.c.key_id.not_in(full)) if full else queued
-    first = select(tasks.c.seq, tasks.c.account_id, tasks.c.key_id, tasks.c.turn).where(may_run)
-    head = connection.execute(
-        first.order_by(tasks.c.turn, tasks.c.seq).limit(1).with_for_update(skip_locked=True)
-    ).first()
+    full = connection.execute(_BUSY).scalars().all()
+    among = {"engines": list(engines), "full": full}
+    head = connection.execute(_HEAD, among).first()
     if head is None:
         return None
     # Written even where it stays as it is: whoever else claims from this account waits here until we are done.
-    later = case((accounts.c.served < head.turn, head.turn), else_=accounts.c.served)
-    connection.execute(update(accounts).where(accounts.c.id == head.account_id).values(served=later))
-
-    mine = tasks.c.account_id == head.account_id
-    most = select(tasks.c.priority).where(may_run, mine).order_by(tasks.c.priority.desc()).limit(1)
-    top = connection.execute(most).scalar()
-    urgent = first.where(mine, tasks.c.priority == top).order_by(tasks.c.seq)
+    connection.execute(_SERVE, {"account": head.account_id, "at": head.turn})
     # None: another worker has just taken it.
-    chosen = connection.execute(urgent.limit(1).with_for_update(skip_locked=True)).first() or head
+    chosen = connection.execute(_URGENT, {**among, "account": head.account_id}).first() or head
     _refuse_full(connection, chosen.key_id)
     if chosen.seq != head.seq:
-        connection.execute(update(tasks).where(tasks.c.seq == head.seq).values(turn=chosen.turn))
+        connection.execute(_SWAP, {"head": head.seq, "its_turn": chosen.turn})
     return chosen.seq, head.turn
 
 
@@ -86,7 +111,5 @@ def _refuse_full(connection: Connection, key_id: str) -> None:
     # Others may have claimed tasks of this key since it was found to have room; none can while we hold its account.
     if connection.dialect.name == "sqlite":  # which has one writer at a time
         return
-    running = and_(tasks.c.key_id == key_id, tasks.c.status == Status.RUNNING.value)
-    count = select(func.count()).where(running).scalar_subquery()
-    if not connection.execute(select(keys.c.concurrency > count).where(keys.c.id == key_id)).scalar():
+    if not connection.execute(_HAS_ROOM, {"key": key_id}).scalar():
         raise Full

@@ -118,4 +118,4 @@ def operator(asking: Annotated[Caller, Depends(admin)]) -> Caller:
 def base_url(request: Request) -> str:
     """The public base of this server's URLs for this caller: the setting, or what the request itself was sent to."""
     configured: str = request.app.state.server.settings.public_url
-    return configured or f"{request.url.scheme}://{request.headers.get('host', 'localhost')}"
+    return configured or f"{request.scope['scheme']}://{request.headers.get('host', 'localhost')}"

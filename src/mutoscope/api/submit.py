@@ -255,7 +255,7 @@ def _wishes(request: Request, model: Model, body: dict[str, Any], raw: bytes, is
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0):
         message = f"max_queue_seconds is {shown(seconds)}: it must be a number above 0."
         raise ApiError(400, message, "invalid_parameter")
-    webhook = webhook_address(_webhook_in(request.url.query), "webhook")
+    webhook = webhook_address(_webhook_in(request.scope["query_string"].decode(errors="replace")), "webhook")
     return Wishes(
         base64_output=_flag(body, "enable_base64_output"),
         priority=priority,

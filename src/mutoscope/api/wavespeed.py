@@ -42,6 +42,8 @@ _CHARGES: dict[str, tuple[ChargeKind, ...]] = {
 }
 """Words for lines of a bill."""
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one each time
+
 UNLIMITED_BALANCE = 1_000_000.0
 """The balance in dollars that clients are told of an account whose balance refuses nothing: they compare numbers."""
 
@@ -222,7 +224,7 @@ def rfc3339(seconds: float) -> str:
 
 def encode(body: Any) -> bytes:
     """JSON as it is sent."""
-    return json.dumps(body, separators=(",", ":")).encode()
+    return _COMPACT.encode(body).encode()
 
 
 def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
