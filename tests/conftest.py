@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from mutoscope.schema import open_database
 from tests.installation import ANIMATIC, EXAMPLES, Installation
 from tests.postgres import Postgres, find_binaries
 
@@ -49,13 +51,35 @@ def postgres() -> Iterator[Postgres]:
         server.close()
 
 
+@pytest.fixture(scope="session")
+def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file as a new installation has it, to be copied: that takes less time than to make its tables."""
+    file = tmp_path_factory.mktemp("empty") / "mutoscope.db"
+    open_database(f"sqlite:///{file}").close()
+    return file
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database that holds nothing: each test that asks for it runs on both kinds."""
-    if request.param == "sqlite":
+def fresh_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Gives the URL of a database that holds nothing; called again, the former is gone. Tests run on both kinds."""
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.fresh
+    empty: Path = request.getfixturevalue("empty_sqlite")
+
+    def fresh() -> str:
+        for former in tmp_path.glob("mutoscope.db*"):
+            former.unlink()
+        shutil.copyfile(empty, tmp_path / "mutoscope.db")
         return f"sqlite:///{tmp_path}/mutoscope.db"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.fresh()
+
+    return fresh
+
+
+@pytest.fixture
+def database_url(fresh_database: Callable[[], str]) -> str:
+    """The URL of a database that holds nothing: each test that asks for it runs on both kinds."""
+    return fresh_database()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
