@@ -93,6 +93,36 @@ def test_credit_is_held_by_a_task_and_missing_is_402(
     assert listed["default"]["unlimited"] is True
 
 
+def test_credit_under_an_idempotency_key_is_given_once(
+    service: Installation, operator: Client, tenant: tuple[str, Client]
+) -> None:
+    account_id, client = tenant
+    name = client.ask("GET", "/account")["name"]
+
+    def credit(amount: float, key: str) -> httpx.Response:
+        headers = {"Idempotency-Key": key}
+        path = f"/api/v3/admin/accounts/{account_id}/credit"
+        return operator.post(path, json={"amount": amount}, headers=headers)
+
+    first, again, other = credit(5, "invoice 7"), credit(5, "invoice 7"), credit(5, "invoice 8")
+    assert [answer.json()["data"]["balance"] for answer in (first, again, other)] == [5.0, 5.0, 10.0]
+    assert [answer.headers.get("idempotent-replayed") for answer in (first, again, other)] == [None, "true", None]
+    refused = credit(6, "invoice 7")
+    assert (refused.status_code, refused.json()["error_code"]) == (409, "idempotency_conflict")
+    assert "was used to credit 5 USD" in refused.json()["message"]
+    assert credit(-5, "invoice 7").status_code == 409
+    assert credit(-4, "refund").json()["data"]["balance"] == credit(-4, "refund").json()["data"]["balance"] == 6.0
+    assert credit(1, "").status_code == 400
+    # The command line speaks of the same credit by the same name.
+    repeated = service.run("credit", name, "5", "--once", "invoice 7").stderr
+    assert repeated.replace("\n", " ").strip() == f"{name}: 6.00 USD. It was credited before."
+    assert "with 5.00 USD" in service.run("credit", name, "7", "--once", "invoice 7", check=False).stderr
+    assert client.ask("GET", "/balance")["balance"] == 6.0
+    lines = client.ask("POST", "/billings/search", billing_type="credit")["items"]
+    assert [line["price"] for line in lines] == [-4.0, 5.0, 5.0]
+    assert {line["prediction"]["uuid"] for line in lines} == {""}
+
+
 def test_the_balance_of_an_unlimited_account_is_a_number_that_suffices(service: Installation) -> None:
     with Client(service, service.key) as client:
         assert client.ask("GET", "/balance") == {"balance": 1_000_000.0, "currency": "USD"}

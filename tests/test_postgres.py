@@ -119,6 +119,23 @@ def test_a_cap_and_a_balance_are_not_overdrawn(databases: list[Database]) -> Non
         assert ledger.audit(connection) == []
 
 
+def test_credit_of_one_name_is_given_once_by_all(databases: list[Database]) -> None:
+    account = Keys(databases[0], b"k" * 32).create_account("lucky").id
+    outcomes: list[object] = []
+
+    def work(database: Database) -> None:
+        for number in range(10):
+            with database.write() as connection:
+                name = f"invoice {number}"
+                outcomes.append(ledger.credit(connection, account, 100, note="", now=0.0, name=name))
+
+    at_once(databases, work)
+    assert (outcomes.count(None), outcomes.count(ledger.Before(100))) == (10, 10 * PROCESSES - 10)
+    with databases[0].snapshot() as connection:
+        assert connection.execute(select(accounts.c.available_micros).where(accounts.c.id == account)).scalar() == 1000
+        assert ledger.audit(connection) == []
+
+
 def test_a_key_s_tasks_never_run_beyond_its_concurrency(databases: list[Database]) -> None:
     caller, other = make_caller(databases[0]), make_caller(databases[0])
     limit(databases[0], caller, concurrency=1)

@@ -10,6 +10,7 @@ Every function works inside the transaction of the connection that it is handed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
@@ -23,6 +24,13 @@ AVAILABLE, HELD, FUNDING, REVENUE = "available", "held", "funding", "revenue"
 @dataclass(frozen=True, slots=True)
 class Missing:
     """The balance is too small, by so many micro-dollars. Nothing was written."""
+
+    micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Credit of this name was given before, so many micro-dollars. Nothing was written."""
 
     micros: int
 
@@ -91,8 +99,20 @@ def close(
         connection.execute(_CLOSE, {"account": account_id, "amount": held, "back": held - charged})
 
 
-def credit(connection: Connection, account_id: str, amount: int, *, note: str, now: float) -> Missing | None:
-    """Give an account credit, or (a negative amount) take some back, never below its floor."""
+def credit(
+    connection: Connection, account_id: str, amount: int, *, note: str, now: float, name: str = ""
+) -> Missing | Before | None:
+    """Give an account credit, or (a negative amount) take some back, never below its floor.
+
+    `name`, if any, is the giver's for this one credit: it is entered once, however often it is asked for.
+    """
+    number = sha256(f"{account_id}\n{name}".encode()).hexdigest()[:32] if name else None
+    if number:
+        connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update(key_share=True))
+        same = (entries.c.task_id == number) & (entries.c.kind == "credit")
+        before = connection.execute(select(entries.c.credit, entries.c.amount_micros).where(same)).first()
+        if before is not None:
+            return Before(before.amount_micros if before.credit == AVAILABLE else -before.amount_micros)
     taken = max(0, -amount)
     after = accounts.c.available_micros + amount
     statement = update(accounts).where(accounts.c.id == account_id).values(available_micros=after)
@@ -102,7 +122,7 @@ def credit(connection: Connection, account_id: str, amount: int, *, note: str, n
         account = connection.execute(select(accounts).where(accounts.c.id == account_id)).mappings().one()
         return Missing(taken - (account["available_micros"] - account["floor_micros"]))
     books = (FUNDING, AVAILABLE) if amount >= 0 else (AVAILABLE, FUNDING)
-    _enter(connection, account_id, "credit", *books, abs(amount), now, note=note)
+    _enter(connection, account_id, "credit", *books, abs(amount), now, task_id=number, note=note)
     return None
 
 

@@ -155,7 +155,7 @@ entries = Table(  # each moves an amount from one book to another, so the sum ov
     Column("debit", String(10), nullable=False),  # the account's books are available and held, ours funding and revenue
     Column("credit", String(10), nullable=False),
     Column("amount_micros", BigInteger, nullable=False),
-    Column("task_id", String(32)),
+    Column("task_id", String(32)),  # of a credit that its giver named: a digest of that name
     Column("key_id", String(16)),
     Column("model", Text, nullable=False, default=""),  # tasks go after some days, their entries stay
     Column("note", Text, nullable=False, default=""),

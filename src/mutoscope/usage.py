@@ -121,7 +121,7 @@ def bill(database: Database, billed: Billed, page: int, page_size: int) -> tuple
             * entries.c.amount_micros,
             entries.c.created_at,
             closed,
-            func.coalesce(entries.c.task_id, ""),
+            case((entries.c.kind == "credit", ""), else_=func.coalesce(entries.c.task_id, "")),
             entries.c.model,
             func.coalesce(tasks.c.status, ""),
         )

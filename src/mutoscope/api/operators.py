@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Header
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +14,7 @@ from mutoscope import ledger
 from mutoscope.api import wavespeed
 from mutoscope.api.callers import ApiError, operator
 from mutoscope.api.fields import Asked, Dollars, Name, Word
+from mutoscope.api.submit import idempotency_key
 from mutoscope.keys import Account, KeysError
 from mutoscope.pricing import micros, usd
 from mutoscope.tasks import Caller
@@ -58,9 +59,16 @@ class Credit(Asked):
 
 
 @router.post("/api/v3/admin/accounts/{account_id}/credit")
-def credit(request: Request, account_id: str, asked: Credit, _: Annotated[Caller, Depends(operator)]) -> Response:
-    """Give an account credit, or take some back, never more than is there."""
+def credit(
+    request: Request,
+    account_id: str,
+    asked: Credit,
+    _: Annotated[Caller, Depends(operator)],
+    __: Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)] = None,
+) -> Response:
+    """Give an account credit, or take some back, never more than is there; under an Idempotency-Key, once."""
     server = request.app.state.server
+    name = idempotency_key(request)
     amount = micros(asked.amount)
     if amount == 0:
         raise ApiError(
@@ -70,11 +78,17 @@ def credit(request: Request, account_id: str, asked: Credit, _: Annotated[Caller
     if found is None:
         raise ApiError(404, "There is no such account.", "account_not_found")
     with server.store.database.write() as connection:
-        missing = ledger.credit(connection, found.id, amount, note=asked.note, now=time.time())
-    if missing is not None:
-        message = f"The balance is too small to take that back: {usd(missing.micros):g} USD are missing."
+        outcome = ledger.credit(connection, found.id, amount, note=asked.note, now=time.time(), name=name)
+    if isinstance(outcome, ledger.Missing):
+        message = f"The balance is too small to take that back: {usd(outcome.micros):g} USD are missing."
         raise ApiError(402, message, "insufficient_credits")
-    return wavespeed.success(_shown(server.keys.account(found.id)))
+    if outcome is not None and outcome.micros != amount:
+        message = f"This Idempotency-Key was used to credit {usd(outcome.micros):g} USD: use another key for this one."
+        raise ApiError(409, message, "idempotency_conflict")
+    answer = wavespeed.success(_shown(server.keys.account(found.id)))
+    if outcome is not None:
+        answer.headers["Idempotent-Replayed"] = "true"
+    return answer
 
 
 def _shown(found: Account) -> dict[str, Any]:

@@ -231,15 +231,19 @@ def webhook_address(value: Any, name: str) -> str:
     return value.strip()
 
 
-def idempotency_name(request: Request) -> str:
-    """What the request's Idempotency-Key makes of a submission's name; empty without one. Raises ApiError."""
+def idempotency_key(request: Request) -> str:
+    """The request's Idempotency-Key; empty without one. Raises ApiError (400)."""
     given = request.headers.get("idempotency-key")
-    if given is None:
-        return ""
-    if _IDEMPOTENCY_KEY.fullmatch(given) is None:
+    if given is not None and _IDEMPOTENCY_KEY.fullmatch(given) is None:
         message = f"Idempotency-Key is {shown(given)}: it must be 1 to 255 characters of ASCII."
         raise ApiError(400, message, "invalid_parameter")
-    return "key:" + hashlib.sha256(given.encode()).hexdigest()
+    return given or ""
+
+
+def idempotency_name(request: Request) -> str:
+    """What the request's Idempotency-Key makes of a submission's name; empty without one. Raises ApiError (400)."""
+    given = idempotency_key(request)
+    return "key:" + hashlib.sha256(given.encode()).hexdigest() if given else ""
 
 
 def _wishes(request: Request, model: Model, body: dict[str, Any], raw: bytes, is_held: bool) -> Wishes:

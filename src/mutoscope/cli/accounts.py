@@ -128,6 +128,7 @@ def credit(
     account: Annotated[str, typer.Argument(help="An account's id or name.")],
     dollars: Annotated[str, typer.Argument(help="How much; a negative amount takes some back.")],
     note: Annotated[str, typer.Option(help="What for; it is kept in the books.")] = "",
+    once: Annotated[str, typer.Option(help="A name for this credit: given again, it is not credited twice.")] = "",
 ) -> None:
     """Add credit to an account."""
     from mutoscope import ledger
@@ -141,10 +142,14 @@ def credit(
         found = _account(keys, account)
     with open_store(load_settings()).database as database:
         with database.write() as connection:
-            missing = ledger.credit(connection, found.id, amount, note=note, now=time.time())
-        if missing is not None:
-            raise CommandError(f"The balance of {found.name} is too small: {usd(missing.micros):.2f} USD are missing.")
-    err.print(f"{found.name}: {usd(found.available_micros + amount):.2f} USD.", highlight=False)
+            outcome = ledger.credit(connection, found.id, amount, note=note, now=time.time(), name=once)
+        if isinstance(outcome, ledger.Missing):
+            raise CommandError(f"The balance of {found.name} is too small: {usd(outcome.micros):.2f} USD are missing.")
+        if outcome is not None and outcome.micros != amount:
+            raise CommandError(f"{once} was credited before, with {usd(outcome.micros):.2f} USD: name this otherwise.")
+    added = 0 if outcome is not None else amount
+    before = " It was credited before." if outcome is not None else ""
+    err.print(f"{found.name}: {usd(found.available_micros + added):.2f} USD.{before}", highlight=False)
 
 
 def _account(keys: Keys, id_or_name: str) -> Account:
