@@ -17,7 +17,7 @@ from typing import Any
 from mutoscope import __version__
 from mutoscope.engines import Engine, Event, Frames, Image, Pixels, Preview, Step
 from mutoscope.models import MODELS
-from mutoscope.references import Limits, fetch_images
+from mutoscope.references import Limits, Recent, fetch_images
 from mutoscope.tasks import VideoRequest
 from mutoscope.video import Mp4Writer, write_jpeg
 
@@ -38,9 +38,19 @@ class Shot:
 class Film:
     """One request, filmed by one engine: drive `shoot` to its end, then ask for the receipt."""
 
-    def __init__(self, engine: Engine, request: VideoRequest, video: Path, poster: Path, scope: str = "") -> None:
-        """`video` and `poster` are the files to write; `scope` as in `Engine.generate`."""
+    def __init__(
+        self,
+        engine: Engine,
+        request: VideoRequest,
+        video: Path,
+        poster: Path,
+        scope: str = "",
+        recent: Recent | None = None,
+    ) -> None:
+        """`video` and `poster` are the files to write; `scope` as in `Engine.generate`, and for it `recent` holds the
+        references of former requests."""
         self._scope = scope
+        self._recent = recent or Recent()
         self._engine = engine
         self._request = request
         self._video = video
@@ -56,7 +66,13 @@ class Film:
         """
         request, engine, clock = self._request, self._engine, self._clock
         yield Shot("fetching references", 0.0)
-        arriving = fetch_images(request.images, limits, open_upload=open_upload, longest_side=engine.longest_side)
+        arriving = fetch_images(
+            request.images,
+            limits,
+            open_upload=open_upload,
+            longest_side=engine.longest_side,
+            decode=self._recent.decoder(self._scope),
+        )
         for image in arriving:
             self._images.append(image)
             yield Shot("fetching references", _FETCH_SHARE * len(self._images) / len(request.images))

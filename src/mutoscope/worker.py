@@ -24,7 +24,7 @@ from mutoscope.engines import Engine, EngineLostError, Pixels
 from mutoscope.files import Files, Links
 from mutoscope.film import Film, share_rendered
 from mutoscope.opening import opener
-from mutoscope.references import Limits
+from mutoscope.references import Limits, Recent
 from mutoscope.store import Hold, Store
 from mutoscope.tasks import Task, TaskError
 from mutoscope.video import write_jpeg
@@ -64,6 +64,7 @@ class Worker:
     name: str = field(default_factory=lambda: f"{os.uname().nodename[:32]}-{os.getpid()}-{secrets.token_hex(4)}")
     stopping: threading.Event = field(default_factory=threading.Event)
     bell: threading.Event = field(default_factory=threading.Event)  # rung when there may be work; the row is the truth
+    _recent: Recent = field(default_factory=Recent)
     is_ready: bool = False  # its engines are open; until then, it holds no task
 
     def run(self, idle_seconds: float = 1.0) -> None:
@@ -137,7 +138,7 @@ class Worker:
         self._clear_former_attempts(task)
         stem = f"{task.id}-{task.attempt}"
         video, poster = self.scratch / f"{stem}.mp4", self.scratch / f"{stem}.jpg"
-        film = Film(engine, task.request, video, poster, scope=task.account_id)
+        film = Film(engine, task.request, video, poster, scope=task.account_id, recent=self._recent)
         with closing(Previews(self.files, self.scratch, stem)) as previews:
             with closing(film.shoot(self.limits, opener(self.links, self.files, self.limits.max_bytes))) as shots:
                 for shot in shots:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from mutoscope.engines import Image
-from mutoscope.references import Limits, fetch_images
+from mutoscope.references import Limits, Picture, Recent, fetch_images
 from mutoscope.tasks import ReferenceUnusableError
 
 from .craft import quadrants, save
@@ -79,6 +79,36 @@ def test_files_of_one_name_do_not_meet() -> None:
 
         assert [image.pixels.shape[1] for image in fetch(*urls)] == [96, 128, 96]
     assert len(one.hits) == 2  # and nothing is kept
+
+
+def test_pixels_are_held_by_their_bytes_for_the_scope_that_asked_last() -> None:
+    recent = Recent()
+
+    def decode(scope: str, data: bytes = PNG, longest_side: int | None = 32) -> Picture:
+        return recent.decoder(scope)(data, LOCAL, longest_side=longest_side, deadline=time.monotonic() + 30)
+
+    first = decode("ours")
+    assert decode("ours") is first
+    assert decode("ours", longest_side=None).pixels.shape == (64, 96, 3)
+    assert decode("ours", save(quadrants((70, 70)), "PNG")).pixels.shape == (32, 32, 3)
+    assert decode("ours") is first
+
+    theirs = decode("theirs")
+    assert theirs is not first
+    assert decode("ours") is not first, "what another scope asked for took its place"
+    assert decode("") is not decode(""), "without a scope, nothing is held"
+
+
+def test_no_more_pixels_are_held_than_a_request_needs() -> None:
+    decode = Recent().decoder("ours")
+    files = [save(quadrants((64 + number, 64)), "PNG") for number in range(5)]
+
+    def pixels(data: bytes) -> Picture:
+        return decode(data, LOCAL, longest_side=None, deadline=time.monotonic() + 30)
+
+    first, *others = [pixels(data) for data in files]
+    assert [pixels(data) for data in files[1:]] == others
+    assert pixels(files[0]) is not first
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """References → images: what a caller sent (a URL, a data URI, an uploaded file) becomes upright sRGB pixels.
 
-Knows no task, row, engine or setting's name. Nothing is cached and nothing is kept under a name, so two users' files
-can't meet. `fetch.py` speaks HTTP, `decode.py` makes pixels; here is who is asked what, and whose fault it is.
+Knows no task, row, engine or setting's name. Nothing is kept under a name, and pixels (`recent.py`) for one account at
+a time, so two users' files can't meet. `fetch.py` speaks HTTP, `decode.py` makes pixels; here is who is asked what,
+and whose fault it is.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from mutoscope.engines import Image
 from mutoscope.references.decode import DecodeError, Picture, decode
 from mutoscope.references.fetch import Resolver, get
 from mutoscope.references.limits import Limits
+from mutoscope.references.recent import Decode, Recent
 from mutoscope.references.targets import FetchError, parse
 from mutoscope.tasks import ReferenceUnusableError
 
-__all__ = ["FetchError", "Limits", "Picture", "fetch_images", "fetch_picture", "open_data_uri"]
+__all__ = ["FetchError", "Limits", "Picture", "Recent", "fetch_images", "fetch_picture", "open_data_uri"]
 
 
 def fetch_images(
@@ -30,11 +32,18 @@ def fetch_images(
     open_upload: Callable[[str], bytes | None],
     longest_side: int | None,
     resolve: Resolver | None = None,
+    decode: Decode = decode,
 ) -> Iterator[Image]:
     """Yield the image of each reference, in order, as each is ready; what is asked and raised is as below."""
     for number, reference in enumerate(references, 1):
         picture = fetch_picture(
-            number, reference, limits, open_upload=open_upload, longest_side=longest_side, resolve=resolve
+            number,
+            reference,
+            limits,
+            open_upload=open_upload,
+            longest_side=longest_side,
+            resolve=resolve,
+            decode=decode,
         )
         yield Image(picture.pixels)
 
@@ -47,13 +56,14 @@ def fetch_picture(
     open_upload: Callable[[str], bytes | None],
     longest_side: int | None,
     resolve: Resolver | None = None,
+    decode: Decode = decode,
 ) -> Picture:
     """The picture of one reference, which an error calls by its `number`, and what its file said of it.
 
     `open_upload(reference)` is asked first about all but data URIs: it returns a file's bytes where the reference, of
     whatever form, is one of our own, else None. Pixels are no longer than `longest_side` a side (None: as they are).
-    `resolve` stands in for the system's name resolution. Raises ReferenceUnusableError, which names the reference and
-    the reason.
+    `resolve` stands in for the system's name resolution, `decode` for a child process for each. Raises
+    ReferenceUnusableError, which names the reference and the reason.
     """
     deadline = time.monotonic() + limits.timeout_seconds
     origin = ""

@@ -5,10 +5,12 @@ import * as api from "../api.js";
 import { computed, effect, signal } from "../html.js";
 import { shape, values } from "./form.js";
 import { capital } from "../words.js";
+import { isBusy } from "./preview.js";
 import { isUploading, urls } from "./references.js";
 
-const QUIET = 1_000; // milliseconds: the preview goes first
+const QUIET = 700; // milliseconds without a change
 const SHAPING = 100; // another shape alone needs no second look at the pictures
+const PATIENCE = 4_000; // milliseconds for the preview to be there first
 
 const findings = signal(null); // { asked, images, advice }, `asked` being { images, prompt, aspect_ratio }
 let asking = new AbortController();
@@ -25,8 +27,30 @@ effect(() => {
   if (!text) return;
   asking = new AbortController();
   const { signal } = asking;
-  setTimeout(() => signal.aborted || ask(text, signal), isAnotherShape(text) ? SHAPING : QUIET);
+  const quick = isAnotherShape(text);
+  setTimeout(
+    async () => {
+      if (!quick) await whenIdle();
+      if (!signal.aborted) ask(text, signal);
+    },
+    quick ? SHAPING : QUIET,
+  );
 });
+
+/** Once no preview is made, or that takes long: it goes first, and to look at pictures takes a processor too. */
+function whenIdle() {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, PATIENCE);
+    const stop = effect(() => {
+      if (!isBusy.value) queueMicrotask(done);
+    });
+    function done() {
+      clearTimeout(timer);
+      stop();
+      resolve();
+    }
+  });
+}
 
 function isAnotherShape(text) {
   const before = findings.peek()?.asked;

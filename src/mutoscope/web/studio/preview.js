@@ -9,8 +9,8 @@ import * as form from "./form.js";
 import * as references from "./references.js";
 import { pairs } from "./takes.js";
 
-const QUIET = 400; // milliseconds without a keystroke
-const LOOK_EVERY = 120; // milliseconds: it takes a second or two
+const QUIET = 300; // milliseconds without a keystroke
+const LOOK_EVERY = 80; // milliseconds: it takes a second or two
 
 export const isOn = signal(recall("previewing", true));
 /** { state: "idle" | "waiting" | "rendering" | "ready" | "failed", take?, of?, problem? }; `take` is the last made. */
@@ -32,6 +32,8 @@ const wanted = computed(() => {
   if (!form.isSeedKept.value) inputs.seed = seed;
   return JSON.stringify([model.id, { ...inputs, images: references.urls.value }]);
 });
+
+export const isBusy = computed(() => ["waiting", "rendering"].includes(preview.value.state));
 
 /** Whether what is shown is a preview of the form as it is. */
 export const isCurrent = computed(() => preview.value.state === "ready" && preview.value.of === wanted.value);
@@ -99,7 +101,7 @@ async function discard(id) {
 /** The seed and the id of the preview that the next run is a rendering of, or nothing. A preview that is under way is
  * given up: what was asked for in earnest goes first. */
 export function spend() {
-  if (["waiting", "rendering"].includes(preview.value.state)) {
+  if (isBusy.value) {
     current.abort();
     preview.value = { ...preview.value, state: "idle" };
   }

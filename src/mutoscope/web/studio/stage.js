@@ -9,7 +9,7 @@ import { Compared, Failed, Finished, Running, Sketched } from "./captions.js";
 import { Examples } from "./examples.js";
 import * as form from "./form.js";
 import { Player } from "./player.js";
-import { isOn, preview } from "./preview.js";
+import { isBusy, isOn, preview } from "./preview.js";
 import { references } from "./references.js";
 import { get, learn, onStage, pairs } from "./takes.js";
 
@@ -91,23 +91,22 @@ function Sketch() {
       <div class="caption"></div>
     `;
   }
-  const isBusy = state === "waiting" || state === "rendering";
+  const edge =
+    isBusy.value &&
+    html`
+      <progress
+        class="edge"
+        max="1"
+        value=${state === "rendering" ? progress : undefined}
+        aria-label="Progress of the preview"
+      ></progress>
+    `;
   if (take && isOn.value) {
     const items = [{ id: "sketch", src: take.outputs[0], poster: take.poster, label: "Preview" }];
     return html`
       <${Player} items=${items} label="Preview">
         <span class="veil-note">Preview</span>
-        ${
-          isBusy &&
-          html`
-            <progress
-              class="edge"
-              max="1"
-              value=${state === "rendering" ? progress : undefined}
-              aria-label="Progress of the preview"
-            ></progress>
-          `
-        }
+        ${edge}
       <//>
       <${Sketched} />
     `;
@@ -115,17 +114,7 @@ function Sketch() {
   return html`
     <div class="frame">
       <${Sheet} pictures=${references.value.map(({ name, shown }) => ({ name, src: shown }))} />
-      ${
-        isBusy &&
-        html`
-          <progress
-            class="edge"
-            max="1"
-            value=${state === "rendering" ? progress : undefined}
-            aria-label="Progress of the preview"
-          ></progress>
-        `
-      }
+      ${edge}
     </div>
     <${Sketched} />
   `;
