@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import time
 
@@ -11,6 +12,8 @@ import time
 # section of docs/reliability.md and tells whether every promise was kept.
 EXPERIMENTS = {
     "kills": ("chaos.kills", "SIGKILL of API, supervisor and workers at random moments, under load"),
+    "failpoints": ("chaos.failpoints", "SIGKILL at named moments before, in and after every write of the journey"),
+    "pauses": ("chaos.pauses", "SIGSTOP of workers past their lease, and SIGCONT: late writes are refused"),
 }
 
 
@@ -26,6 +29,8 @@ def main() -> int:
         if each == name:  # the others need not even be importable here
             importlib.import_module(EXPERIMENTS[each][0]).add_arguments(arguments)
     asked = parser.parse_args()
+    # What was started is ended in any case, also where the run is told to stop.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     print(f"{asked.experiment}: seed {asked.seed}", flush=True)
     kept: bool = importlib.import_module(EXPERIMENTS[asked.experiment][0]).run(asked)
     return 0 if kept else 1

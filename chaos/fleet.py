@@ -24,6 +24,7 @@ from mutoscope.files import Files, open_files
 
 _HERE = Path(__file__).parent
 _START_SECONDS = 60.0
+_MUTOSCOPE = [sys.executable, "-m", "mutoscope"]
 
 
 @dataclass
@@ -39,6 +40,17 @@ class Member:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @classmethod
+    def serving(cls, name: str, workers: int) -> Member:
+        """An API on a port of its own, with so many workers."""
+        port = _free_port()
+        return cls(name, [*_MUTOSCOPE, "serve", "--port", str(port), "--workers", str(workers)], port)
+
+    @classmethod
+    def working(cls, name: str) -> Member:
+        """A worker by itself."""
+        return cls(name, [*_MUTOSCOPE, "worker"])
 
 
 @dataclass
@@ -57,7 +69,7 @@ class Fleet:
         defaults = {
             "prices": f'{{"{ANIMATIC}": 1000}}',
             "lease_seconds": 5,
-            "max_queued": 100,
+            "max_queued": 60,
             "max_losses": 1000,
             "engines": "animatic",
         }
@@ -74,13 +86,11 @@ class Fleet:
         self.key = self.installation.run("keys", "create", "storm", "--account", "storm", *limits).stdout.strip()
         self.database_url = self.installation.database_url
         invariants.watch(self.database_url)
-        python = [sys.executable, "-m", "mutoscope"]
-        if not self.members:
-            for name, workers in (("server", "1"), ("api", "0")):
-                port = _free_port()
-                serve = [*python, "serve", "--port", str(port), "--workers", workers]
-                self.members.append(Member(name, serve, port))
-            self.members.append(Member("worker", [*python, "worker"]))
+        self.members = self.members or [
+            Member.serving("server", 1),
+            Member.serving("api", 0),
+            Member.working("worker"),
+        ]
 
     @property
     def urls(self) -> list[str]:
@@ -150,6 +160,10 @@ class Fleet:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return True
+
+    def credit(self, dollars: int) -> None:
+        """Give the account that pays some more; it may be killed at that."""
+        self.installation.run("credit", "storm", str(dollars), check=False)
 
     def stop(self) -> list[str]:
         """Tell everybody to end, and wait; returns what went wrong at that, a sentence each."""

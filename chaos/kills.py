@@ -13,6 +13,7 @@ from collections import Counter
 from chaos import report
 from chaos.fleet import Fleet
 from chaos.invariants import Findings
+from chaos.load import Load
 from chaos.storm import SUBMITS_PER_SECOND, brave, place
 
 TARGETS = ("api", "supervisor", "worker", "server and workers")
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> bool:
     what = (
         f"API, supervisor and workers are killed (SIGKILL) at random moments, {SHORTEST_SECONDS} to "
         f"{arguments.longest_seconds} s apart, and started again at once, while callers try {SUBMITS_PER_SECOND:.0f} "
-        "submits a second. The queue holds 100, so that most of these are refused with 429."
+        "submits a second. The queue holds 60, so that most of these are refused with 429."
     )
     report.conclude(arguments, f"kills-{arguments.database}", f"Killed under load, on {name}", what, found)
     return not found.broken
@@ -43,7 +44,7 @@ def kill_loop(fleet: Fleet, kills: int, seed: int, longest_seconds: float) -> Fi
     chance = random.Random(seed)
     done: Counter[str] = Counter()
 
-    def break_things(fleet: Fleet) -> None:
+    def break_things(fleet: Fleet, _: Load) -> None:
         while done.total() < kills:
             until = time.monotonic() + chance.uniform(SHORTEST_SECONDS, longest_seconds)
             while time.monotonic() < until:

@@ -7,12 +7,13 @@ picture, some cancel, some want a webhook. A caller knows nothing of processes, 
 from __future__ import annotations
 
 import base64
+import contextlib
 import random
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -44,6 +45,9 @@ class Load:
         self._picture = _picture(seed)
         self._upload = ""
         self._stopping = threading.Event()
+        self._calling = threading.Event()
+        self._calling.set()
+        self._busy = 0
         self._open: list[tuple[str, dict[str, Any]]] = []  # idempotent submits that were never answered
         self._lock = threading.Lock()
         self._threads = [
@@ -63,6 +67,25 @@ class Load:
         self._stopping.set()
         for thread in self._threads:
             thread.join()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nobody calls while the block lasts."""
+        self._calling.clear()
+        while self._busy:
+            time.sleep(0.02)
+        yield
+        self._calling.set()
+
+    def delete(self, task_id: str) -> None:
+        """Have a task ended, or, where it has ended, deleted. Raises OSError when nobody answers."""
+        self.promised.deleted.add(task_id)  # which is what a cancel means that comes after the end
+        self.counts["cancels"] += 1
+        try:
+            with self._client() as http:
+                http.delete(f"{random.choice(self._urls)}/api/v3/predictions/{task_id}")
+        except httpx.HTTPError as error:
+            raise OSError(str(error)) from error
 
     def settle(self, seconds: float = 60) -> None:
         """Repeat what was never answered until it is. The servers have to be up."""
@@ -85,10 +108,17 @@ class Load:
         with self._client() as http:
             while not self._stopping.wait(max(0.0, due - time.monotonic())):
                 due = max(due + self._pause, time.monotonic() - 1)  # what is late by more than this is not sent
+                with self._lock:
+                    self._busy += 1
                 try:
+                    if not self._calling.is_set():
+                        continue
                     self._once(http, chance)
-                except httpx.HTTPError:
+                except (httpx.HTTPError, OSError):
                     self.counts["calls cut off or refused"] += 1
+                finally:
+                    with self._lock:
+                        self._busy -= 1
 
     def _once(self, http: httpx.Client, chance: random.Random) -> None:
         url = chance.choice(self._urls)
@@ -103,16 +133,12 @@ class Load:
         if self._webhook and chance.random() < 0.2:
             body["webhook_url"] = self._webhook
         name = uuid.uuid4().hex if chance.random() < 1 / 3 else ""
-        if name:
-            with self._lock:
-                self._open.append((name, body))
-        elif self._open and chance.random() < 0.5:
-            name, body = chance.choice(self._open)
+        if not name and (waiting := list(self._open)) and chance.random() < 0.5:
+            name, body = chance.choice(waiting)
         self.counts["submits attempted"] += 1
         task_id = self._submit(http, url, name, body)
         if task_id and chance.random() < 0.05:
-            http.delete(f"{url}/api/v3/predictions/{task_id}")
-            self.counts["cancels"] += 1
+            self.delete(task_id)
         elif task_id and chance.random() < 0.2:
             self._look(http, chance.choice(self._urls), task_id)
 
@@ -121,8 +147,14 @@ class Load:
         headers = {"Idempotency-Key": name} if name else {}
         try:
             answer = http.post(f"{url}/api/v3/{ANIMATIC}", json=body, headers=headers)
-        except httpx.HTTPError:
-            self.counts["submits cut off or refused"] += 1
+        except httpx.HTTPError as error:
+            if isinstance(error, httpx.ConnectError):
+                self.counts["submits that found nobody"] += 1
+                return ""
+            self.counts["submits cut off"] += 1
+            with self._lock:  # it may have been accepted: only sending it again tells
+                if name and (name, body) not in self._open:
+                    self._open.append((name, body))
             return ""
         self.counts[f"answers {answer.status_code}"] += 1
         if answer.status_code != 200:
@@ -139,6 +171,8 @@ class Load:
 
     def _look(self, http: httpx.Client, url: str, task_id: str) -> None:
         answer = http.get(f"{url}/api/v3/predictions/{task_id}/result")
+        if task_id in self.promised.deleted and answer.status_code == 404:
+            return
         if answer.status_code not in (200, 503):
             self.wrong.append(f"task {task_id} was acknowledged and then answered {answer.status_code}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,9 @@ SUBMITS_PER_SECOND = 50.0
 SETTLED_SECONDS = 60.0  # after the last restart, every task has ended
 
 
-def brave(fleet: Fleet, breaker: Callable[[Fleet], None], seed: int, *, rate: float = SUBMITS_PER_SECOND) -> Findings:
+def brave(
+    fleet: Fleet, breaker: Callable[[Fleet, Load], None], seed: int, *, rate: float = SUBMITS_PER_SECOND
+) -> Findings:
     """Let `breaker` do its worst to a fleet under load; what was broken of what was promised."""
     with contextlib.ExitStack() as stack:
         receiver = stack.enter_context(receiving())
@@ -30,7 +33,7 @@ def brave(fleet: Fleet, breaker: Callable[[Fleet], None], seed: int, *, rate: fl
         began = time.monotonic()
         load = Load(fleet.urls, fleet.key, rate, seed, webhook=receiver.url("/hook"))
         with load:
-            breaker(fleet)
+            breaker(fleet, load)
             seconds = time.monotonic() - began
         fleet.tend()
         peace = time.monotonic()
@@ -62,11 +65,16 @@ def brave(fleet: Fleet, breaker: Callable[[Fleet], None], seed: int, *, rate: fl
 
 @contextlib.contextmanager
 def place(kind: str) -> Iterator[tuple[Path, dict[str, object], Postgres | None]]:
-    """A home folder, the settings that name its database of this kind, and the server of that, if it has one."""
+    """A home folder, the settings that name its database of this kind, and the server of that, if it has one.
+
+    A run that raises leaves the folder to be looked at.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="mutoscope-chaos-"))
+    print(f"in {folder}", flush=True)
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutoscope-chaos-")))
         if kind == "sqlite":
             yield folder / "home", {}, None
+            shutil.rmtree(folder)
             return
         binaries = find_binaries()
         if binaries is None:
@@ -75,6 +83,7 @@ def place(kind: str) -> Iterator[tuple[Path, dict[str, object], Postgres | None]
         stack.callback(server.close)
         server.start()
         yield folder / "home", {"database_url": server.fresh()}, server
+    shutil.rmtree(folder)
 
 
 def _until(is_so: Callable[[], bool], moment: float) -> bool:

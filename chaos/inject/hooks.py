@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -44,6 +45,13 @@ AFTER: dict[str, Callable[[ModuleType], None]] = {
     "mutoscope.opening": _use_tiny_engine,
     "mutoscope.tasks": _shrink,
 }
+
+
+if "CHAOS_POINTS" in os.environ:
+    from chaos.inject import points
+
+    AFTER |= {point.module: points.wrap for point in points.POINTS}
+    AFTER["mutoscope.database"] = points.watch_commits
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -1,0 +1,157 @@
+"""Named moments before, in and after every write of the journey: at each, processes are killed, and all is checked."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+
+from chaos import invariants, report
+from chaos.fleet import Fleet
+from chaos.inject.points import POINTS
+from chaos.invariants import Findings
+from chaos.load import Load
+from chaos.storm import brave, place
+
+_PATIENCE_SECONDS = 20.0
+_AGAIN_SECONDS = 2.5
+_SUBMITS_PER_SECOND = 15.0
+_OLD_SECONDS = 30 * 86_400
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kills", type=int, default=10, help="at each moment")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--only", default="", help="moments whose name holds this")
+
+
+def run(arguments: argparse.Namespace) -> bool:
+    moments = [name for point in POINTS for name in point.names() if arguments.only in name]
+    with place(arguments.database) as (home, settings, _):
+        control = home.parent / "points"
+        control.mkdir()
+        settings |= {"lease_seconds": 2, "max_queued": 30}
+        fleet = Fleet(home, settings, {"CHAOS_POINTS": str(control)})
+        found = kill_at(fleet, control, moments, arguments.kills, arguments.seed)
+    what = (
+        "Each moment is a place in the code: before and after a write, and, where that is a transaction, the instant "
+        "before its commit. Whichever process gets there is killed (SIGKILL), some times in a row, under load; then "
+        "all tasks have to end, and everything is checked."
+    )
+    report.conclude(arguments, "failpoints", "Killed at named moments of the journey", what, found)
+    return not found.broken
+
+
+def kill_at(fleet: Fleet, control: Path, moments: list[str], kills: int, seed: int) -> Findings:
+    """So many kills at each of the named moments, in an order drawn from the seed."""
+    chance = random.Random(seed)
+    order = chance.sample(moments, len(moments))
+    done: dict[str, int] = dict.fromkeys(moments, 0)
+    broken: list[str] = []
+
+    def break_things(fleet: Fleet, load: Load) -> None:
+        provoker = Provoker(fleet, load, chance)
+        for number, moment in enumerate(order, 1):
+            done[moment] = sum(_strike(fleet, control / moment, provoker.of(moment)) for _ in range(kills))
+            with load.paused():
+                fleet.tend()
+                fleet.wait_ready()
+                load.settle()
+                until = time.monotonic() + 60
+                while invariants.unended(fleet.database_url) and time.monotonic() < until:
+                    fleet.tend()
+                    time.sleep(0.1)
+                time.sleep(0.5)  # a worker tidies up after its last row
+                found = invariants.check(fleet.database_url, fleet.files(), fleet.scratch, load.promised, in_full=False)
+            broken.extend(f"{moment}: {each}" for each in found.broken)
+            print(f"{number} of {len(order)}: {moment}: {done[moment]} kills, {len(found.broken)} broken", flush=True)
+            for each in found.broken[:5]:
+                print("   ", each, flush=True)
+
+    found = brave(fleet, break_things, seed, rate=_SUBMITS_PER_SECOND)
+    missed = [name for name, count in done.items() if count < kills]
+    found.figures = {
+        "moments": len(moments),
+        "kills": sum(done.values()),
+        "moments that did not come often enough": ", ".join(f"{name} ({done[name]})" for name in missed) or "none",
+        **found.figures,
+    }
+    found.broken = broken + found.broken
+    return found
+
+
+def _strike(fleet: Fleet, armed: Path, provoke: Callable[[], None]) -> bool:
+    """Whether somebody got to the moment, and was killed there."""
+    armed.write_text("SIGKILL")
+    until, again_at = time.monotonic() + _PATIENCE_SECONDS, time.monotonic()
+    while armed.exists():
+        fleet.tend()
+        if time.monotonic() > until:
+            armed.unlink(missing_ok=True)
+            return False
+        if time.monotonic() > again_at:
+            again_at = time.monotonic() + _AGAIN_SECONDS
+            with contextlib.suppress(OSError):
+                provoke()
+        time.sleep(0.02)
+    return True
+
+
+class Provoker:
+    """Makes those moments come that the callers' own load seldom brings."""
+
+    def __init__(self, fleet: Fleet, load: Load, chance: random.Random) -> None:
+        self._fleet = fleet
+        self._load = load
+        self._chance = chance
+        self._engine = create_engine(fleet.database_url)
+
+    def of(self, moment: str) -> Callable[[], None]:
+        """What makes this moment come."""
+        match moment.rpartition(",")[0]:
+            case "give back":
+                return lambda: self._signal(signal.SIGTERM)
+            case "release of a dead worker's" | "lapse":
+                return lambda: self._signal(signal.SIGKILL)
+            case "end of a canceled one":
+                return lambda: self._delete("running")
+            case "cancel":
+                return lambda: self._delete("queued")
+            case "ended tasks forgotten" | "file deleted":
+                return lambda: self._delete("succeeded")
+            case "duty taken" | "old uploads forgotten":
+                return self._pass_time
+            case "credit":
+                return lambda: self._fleet.credit(1)
+        return lambda: None
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._fleet.worker_pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _delete(self, status: str) -> None:
+        with self._engine.connect() as connection:
+            query = text("SELECT id FROM tasks WHERE status = :status ORDER BY seq DESC LIMIT 5")
+            for task_id in connection.execute(query, {"status": status}).scalars().all():
+                self._load.delete(task_id)
+
+    def _pass_time(self) -> None:
+        """An upload's retention is over, and so is every duty's lease; a server that starts sees to both."""
+        with self._engine.begin() as connection:
+            query = text("SELECT id, file FROM uploads WHERE filename = 'own.png' ORDER BY created_at DESC LIMIT 1")
+            for upload_id, file in connection.execute(query).all():
+                self._load.promised.uploads.discard(file)
+                aged = text("UPDATE uploads SET created_at = :then WHERE id = :id")
+                connection.execute(aged, {"then": time.time() - _OLD_SECONDS, "id": upload_id})
+            connection.execute(text("UPDATE duties SET until = 0"))
+        member = self._fleet.member("api")
+        if member.process is not None:
+            member.process.terminate()
