@@ -32,9 +32,10 @@ fix: $(VENV)/.tested  ## what can be tidied by itself
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.tested  ## the animatic's speed, and the API's under load
+bench: $(VENV)/.tested  ## the speed of the animatic, of the API under load, and of the platform beside its limit
 	$(BIN)/python benchmarks/animatic.py
 	$(BIN)/python benchmarks/api.py
+	$(BIN)/python benchmarks/platform.py
 
 clean:
 	rm -rf $(VENV) .demo build dist

@@ -10,6 +10,10 @@ little as it can. Every answer is checked to be a 200. No worker runs: what is m
 
 from __future__ import annotations
 
+import sys
+
+sys.path[0] = sys.path[0].removesuffix("benchmarks")  # where a `platform` lies that is not the standard library's
+
 import argparse
 import json
 import multiprocessing
@@ -17,19 +21,40 @@ import os
 import selectors
 import socket
 import statistics
-import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 from tests.installation import ANIMATIC, Installation
 
 INPUTS = {"prompt": "a cat looks up, slow push in", "images": ["https://example.com/cat.jpg"], "duration": 5}
 
 
+@dataclass(frozen=True)
+class Load:
+    """What came of some seconds of load: a latency in ms for each answer, and how many were not a 200."""
+
+    latencies: list[float]
+    errors: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return len(self.latencies) / self.seconds
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 def load(port: int, request: bytes, seconds: float, connections: int, results: multiprocessing.Queue) -> None:
-    """Keep `connections` sockets busy with `request` for `seconds`; report latencies in ms and errors."""
+    """Keep `connections` sockets busy with `request` for `seconds`; puts a Load into `results`."""
     selector = selectors.DefaultSelector()
     started: dict[socket.socket, float] = {}
     buffers: dict[socket.socket, bytes] = {}
@@ -61,21 +86,27 @@ def load(port: int, request: bytes, seconds: float, connections: int, results: m
             buffers[connection] = b""
             started[connection] = time.perf_counter()
             connection.sendall(request)
-    results.put((latencies, errors, time.perf_counter() - begin))
+    results.put(Load(latencies, errors, time.perf_counter() - begin))
+
+
+def put_under_load(port: int, request: bytes, seconds: float, connections: int) -> Load:
+    """Load from a process of its own."""
+    results: multiprocessing.Queue = multiprocessing.Queue()
+    process = multiprocessing.Process(target=load, args=(port, request, seconds, connections, results))
+    process.start()
+    found: Load = results.get()
+    process.join()
+    return found
 
 
 def measure(name: str, installation: Installation, request: bytes, seconds: float, connections: int) -> None:
-    results: multiprocessing.Queue = multiprocessing.Queue()
     spent = cpu_seconds(installation)
-    process = multiprocessing.Process(target=load, args=(installation.port, request, seconds, connections, results))
-    process.start()
-    latencies, errors, took = results.get()
-    process.join()
+    found = put_under_load(installation.port, request, seconds, connections)
     spent = cpu_seconds(installation) - spent
-    percentile = statistics.quantiles(latencies, n=100)
+    percentile = statistics.quantiles(found.latencies, n=100)
     print(
-        f"{name:<8} {len(latencies) / took:8,.0f}/s   p50 {percentile[49]:6.1f} ms   p99 {percentile[98]:6.1f} ms   "
-        f"max {max(latencies):6.1f} ms   cpu {spent / len(latencies) * 1e6:4.0f} µs   errors {errors}"
+        f"{name:<8} {found.rate:8,.0f}/s   p50 {percentile[49]:6.1f} ms   p99 {percentile[98]:6.1f} ms   "
+        f"max {max(found.latencies):6.1f} ms   cpu {spent / len(found.latencies) * 1e6:4.0f} µs   errors {found.errors}"
     )
 
 

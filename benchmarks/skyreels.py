@@ -12,12 +12,15 @@ its own, and prints peak memory and the time to the first frame. Both run on CPU
 
 from __future__ import annotations
 
+import sys
+
+sys.path[0] = sys.path[0].removesuffix("benchmarks")  # where a `platform` lies that is not the standard library's
+
 import argparse
 import json
 import resource
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """A PostgreSQL server of the tests' own: Debian's binaries, a folder and a port of its own, gone at the end.
 
-It gives up durability for speed (no fsync): what is tested is our use of it, not its disk.
+It gives up durability for speed (no fsync) unless told otherwise: what is tested is our use of it, not its disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import psycopg
 
 from mutoscope.schema import metadata, open_database
 
-_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=64MB", "max_connections=120")
+_ROOMY = ("shared_buffers=64MB", "max_connections=120")
+_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 _SHARED = "mutoscope"
 
 
@@ -38,8 +39,9 @@ def find_binaries() -> Path | None:
 class Postgres:
     """One server. `fresh` is a database to begin with; `stop` and `start` are as hard as SIGQUIT."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, *, is_durable: bool = False) -> None:
         self._binaries = binaries
+        self._options = _ROOMY if is_durable else (*_ROOMY, *_FAST)
         self._folder = Path(tempfile.mkdtemp(prefix="mutoscope-postgres-"))
         # PostgreSQL refuses to run as root.
         self._as: dict[str, Any] = {}
@@ -63,7 +65,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = [part for option in _FAST for part in ("-c", option)]
+        options = [part for option in self._options for part in ("-c", option)]
         self._process = subprocess.Popen(
             [self._binaries / "postgres", "-D", "data", "-p", str(self.port), "-k", self._folder, *options],
             cwd=self._folder,
