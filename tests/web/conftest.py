@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from tests.installation import Installation
 
@@ -43,7 +43,20 @@ class Visit:
     page: Page
     url: str
     complaints: list[str] = field(default_factory=list)  # of the console
+    expected: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)  # requests to anyone but this server
+
+    def expect_complaint(self, pattern: str) -> None:
+        """What the console says of the next steps, and has to say: any other line fails the test."""
+        self.expected.append(pattern)
+
+    def assert_quiet(self) -> None:
+        """Nothing was complained of but what was expected, and no other host was asked."""
+        kept = [line for line in self.complaints if not any(re.search(each, line) for each in self.expected)]
+        assert kept == []
+        for each in self.expected:
+            assert any(re.search(each, line) for line in self.complaints), f"nobody complained of {each}"
+        assert self.strangers == []
 
     @property
     def stage(self) -> Locator:
@@ -130,8 +143,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
-    """Opens the page of an installation, in a browser that was never here before but for its key."""
+    """Opens the page of an installation, in a browser that was never here before but for its key.
+
+    At the end, each visit must have been quiet: see `Visit.assert_quiet`.
+    """
     contexts: list[BrowserContext] = []
+    visits: list[Visit] = []
 
     def open_page(
         installation: Installation,
@@ -142,6 +159,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
         theme: str = "dark",
         previews: bool = True,
         calm: bool = False,
+        complaint: str = "",
     ) -> Visit:
         context = browser.new_context(
             viewport={"width": size[0], "height": size[1]},
@@ -158,7 +176,10 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
         )
         page = context.new_page()
         found = Visit(page, installation.url)
-        page.on("console", lambda line: _is_complaint(line.type, line.text) and found.complaints.append(line.text))
+        if complaint:
+            found.expect_complaint(complaint)
+        visits.append(found)
+        page.on("console", lambda line: line.type in ("error", "warning") and found.complaints.append(_told(line)))
         page.on("pageerror", lambda error: found.complaints.append(str(error)))
         page.on("request", lambda request: _is_foreign(request.url, found.url) and found.strangers.append(request.url))
         page.goto(installation.url + path)
@@ -167,11 +188,13 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     yield open_page
     for context in contexts:
         context.close()
+    for found in visits:
+        found.assert_quiet()
 
 
-def _is_complaint(kind: str, text: str) -> bool:
-    # The browser tells of every refusal; the page itself says which of them matter.
-    return kind in ("error", "warning") and not text.startswith("Failed to load resource: the server responded with")
+def _told(line: ConsoleMessage) -> str:
+    """A line of the console, and the path that it is about."""
+    return f"{line.text} {urlsplit(line.location['url']).path}"
 
 
 def _is_foreign(url: str, home: str) -> bool:

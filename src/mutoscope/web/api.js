@@ -31,7 +31,7 @@ export const health = () => reading("GET", "/healthz");
 export const models = () => reading("GET", v3("/models"));
 export const price = (model, inputs, signal) =>
   reading("POST", v3("/model/price"), { model_id: model, inputs }, signal);
-export const inspect = (asked, signal) => reading("POST", v3("/references/inspect"), asked, signal);
+export const inspect = (asked) => reading("POST", v3("/references/inspect"), asked);
 
 export const prediction = (id, signal) => reading("GET", v3(`/predictions/${id}/result`), undefined, signal);
 export const receipt = (id) => reading("GET", v3(`/predictions/${id}/receipt`));

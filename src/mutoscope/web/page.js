@@ -67,6 +67,7 @@ render(
 if (!key.value) await askForKey("");
 api.health().then(({ sandbox }) => (isSandbox.value = sandbox));
 form.stock(await api.models());
+requestAnimationFrame(() => performance.mark("ready")); // the form is there to be filled
 stocked();
 recover();
 preview.recover();

@@ -31,7 +31,7 @@ function Card({ problem, mayCancel }) {
   return html`
     <${Dialog}
       title=${mayCancel ? "Use another key" : "Sign in with a key"}
-      onClose=${mayCancel && closeCard}
+      onClose=${mayCancel ? closeCard : undefined}
       className="signin"
     >
       <form onSubmit=${submit} novalidate>

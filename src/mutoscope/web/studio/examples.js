@@ -26,6 +26,7 @@ const EXAMPLES = [
 ];
 
 const address = (name) => `/web/examples/${name}.webp`;
+const small = (name) => `/web/examples/${name}-small.webp`; // the first paint needs no more
 
 async function use({ pictures, prompt, shape }) {
   references.replaceAll([]);
@@ -47,7 +48,7 @@ export const Examples = () => html`
             <span class="example-pictures">
               ${example.pictures.map(
                 (name) => html`
-                  <img src=${address(name)} alt="" width="160" height="120" decoding="async" />
+                  <img src=${small(name)} alt="" width="160" height="120" decoding="async" />
                 `,
               )}
             </span>

@@ -120,14 +120,18 @@ function Address({ onDone }) {
   const field = useRef(null);
   useEffect(() => field.current.focus(), []);
   const add = () => {
-    if (references.addAddress(field.current.value)) onDone();
-    else field.current.select();
+    if (!references.addAddress(field.current.value)) return field.current.select();
+    onDone();
+    requestAnimationFrame(() => document.querySelector(".add")?.focus()); // to add another, or go on from there
   };
   const press = (event) => {
     if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) {
       event.preventDefault(); // Enter here adds; it does not run
       add();
-    } else if (event.key === "Escape") onDone();
+    } else if (event.key === "Escape") {
+      onDone();
+      document.querySelector(".add").focus();
+    }
   };
   return html`
     <div class="row">

@@ -14,6 +14,7 @@ const PATIENCE = 4_000; // milliseconds for the preview to be there first
 
 const findings = signal(null); // { asked, images, advice }, `asked` being { images, prompt, aspect_ratio }
 let asking = new AbortController();
+let underWay = null;
 
 const asked = computed(() => {
   if (!urls.value.length || isUploading.value) return "";
@@ -57,15 +58,25 @@ function isAnotherShape(text) {
   return before && JSON.stringify({ ...JSON.parse(text), aspect_ratio: before.aspect_ratio }) === JSON.stringify(before);
 }
 
+/** One question at a time: the server goes on looking whether or not somebody still waits. */
 async function ask(text, signal) {
+  while (underWay) await underWay;
+  if (signal.aborted) return;
+  underWay = put(text);
+  const pause = await underWay;
+  underWay = null;
+  if (pause) setTimeout(() => signal.aborted || ask(text, signal), pause);
+}
+
+/** Ask, and keep the answer. Resolves to the milliseconds to wait before asking again, or 0; never rejects. */
+async function put(text) {
   try {
-    const found = await api.inspect(JSON.parse(text), signal);
-    if (!signal.aborted) findings.value = { asked: JSON.parse(text), ...found };
+    findings.value = { asked: JSON.parse(text), ...(await api.inspect(JSON.parse(text))) };
   } catch (error) {
-    if (error.status === 429)
-      setTimeout(() => signal.aborted || ask(text, signal), 1_000 * (error.retryAfter || 1));
+    if (error.status === 429) return 1_000 * (error.retryAfter || 1);
     // Anything else is no reason to bother anybody: it is advice.
   }
+  return 0;
 }
 
 const about = (url) => findings.value?.images[findings.value.asked.images.indexOf(url)];

@@ -82,7 +82,12 @@ export function Prompt({ field, problem }) {
           onScroll=${(event) => (paint.current.scrollTop = event.target.scrollTop)}
         ></textarea>
       </div>
-      <div class=${`chips ${isWide ? "is-wide" : ""}`} role="group" aria-label="Phrases for the prompt">
+      <div
+        class=${`chips ${isWide ? "is-wide" : ""}`}
+        role="group"
+        aria-label="Phrases for the prompt"
+        onFocusIn=${({ target }) => target.scrollIntoView({ block: "nearest", inline: "nearest" })}
+      >
         ${references.value.map(
           ({ id, name: picture, shown }, index) => html`
             <button
