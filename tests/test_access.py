@@ -54,6 +54,8 @@ SCOPES: dict[str, set[str]] = {
     "POST /api/v3/{model_id:path}": MAKE,
     "POST /v1/videos": MAKE, "GET /v1/videos": READ, "GET /v1/videos/{video_id}": READ,
     "DELETE /v1/videos/{video_id}": MAKE, "GET /v1/videos/{video_id}/content": READ, "GET /v1/models": READ,
+    "POST /v1/videos/{video_id}/remix": MAKE, "POST /v1/videos/edits": MAKE, "POST /v1/videos/extensions": MAKE,
+    "POST /v1/videos/characters": MAKE,
 }  # fmt: skip
 """What a key must have one of to be let in. Of a route whose set is empty, no key is asked for."""
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
+import wavespeed
 from wavespeed import Client
 
-from tests.installation import EXAMPLES, SKYREELS, Installation
+from tests.installation import ANIMATIC, EXAMPLES, SKYREELS, Installation
 
 INPUTS = {"prompt": "a cat, slow push in", "aspect_ratio": "1:1", "duration": 5}
 
@@ -20,7 +21,8 @@ def sdk(running: Installation) -> Client:
 
 @pytest.mark.slow
 def test_upload_and_run(sdk: Client) -> None:
-    url = sdk.upload(str(EXAMPLES / "chelsea.jpg"))
+    with (EXAMPLES / "chelsea.jpg").open("rb") as file:  # or the path of one, as below
+        url = sdk.upload(file)
     found = sdk.run(SKYREELS, {**INPUTS, "images": [url]}, poll_interval=0.2)
     (output,) = found["outputs"]
     assert httpx.URL(output).path.endswith(".mp4")
@@ -31,6 +33,15 @@ def test_upload_and_run(sdk: Client) -> None:
 def test_run_in_sync_mode(sdk: Client, image: str) -> None:
     found = sdk.run(SKYREELS, {**INPUTS, "images": [image]}, enable_sync_mode=True)
     assert httpx.head(found["outputs"][0]).headers["content-type"] == "video/mp4"
+
+
+@pytest.mark.slow
+def test_the_package_s_own_functions(running: Installation) -> None:
+    wavespeed.config.api.api_key, wavespeed.config.api.base_url = running.key, running.url
+    url = wavespeed.upload(str(EXAMPLES / "chelsea.jpg"))
+    assert httpx.get(url).content == (EXAMPLES / "chelsea.jpg").read_bytes()
+    found = wavespeed.run(ANIMATIC, {**INPUTS, "images": [url]}, poll_interval=0.2)
+    assert httpx.head(found["outputs"][0]).status_code == 200
 
 
 def test_a_failure_is_raised_with_its_reason(sdk: Client, running: Installation) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tests.installation import ANIMATIC, EXAMPLES, SKYREELS, Installation
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
 CHELSEA = EXAMPLES / "chelsea.jpg"
+URLENCODED = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,10 @@ def test_references_in_forms(idle: Installation, data_uri: str) -> None:
     assert downloaded.count(picture) == 2
     assert base64.b64decode(data_uri.partition(",")[2]) in downloaded
 
+    urlencoded = create(idle, data={**fields, "input_reference": URLS[:2]})
+    assert (urlencoded["size"], urlencoded["seconds"]) == ("480x848", "6")
+    assert idle.result(urlencoded["id"])["input"]["images"] == URLS[:2]
+
     texts = {"prompt": "a cat", "image_reference": json.dumps({"image_url": URLS[1]})}
     plain = create(idle, files=[(name, (None, text)) for name, text in texts.items()])
     assert idle.result(plain["id"])["input"]["images"] == [URLS[1]]
@@ -230,6 +235,12 @@ def test_refusals_of_every_kind_have_its_shape(idle: Installation) -> None:
             None,
         ),
         (
+            idle.http.post("/v1/videos", content=b"prompt=%ff&" * 101, headers={"Content-Type": URLENCODED}),
+            400,
+            "invalid_request_error",
+        ),
+        (idle.http.post("/v1/videos", content=b"\xff=a", headers={"Content-Type": URLENCODED}), 400, None),
+        (
             idle.http.post("/v1/videos", json=body, headers={"Idempotency-Key": b"\xe9"}),
             400,
             None,
@@ -241,6 +252,19 @@ def test_refusals_of_every_kind_have_its_shape(idle: Installation) -> None:
         assert set(error) == {"message", "type", "param", "code"}
         assert kind is None or error["type"] == kind
     bare.close()
+
+
+def test_what_no_model_here_can_do_is_told(client: openai.OpenAI, completed: dict[str, Any]) -> None:
+    asked: list[Callable[[], object]] = [
+        lambda: client.videos.remix(completed["id"], prompt="at night"),
+        lambda: client.videos.edit(prompt="at night", video=b"a"),
+        lambda: client.videos.extend(prompt="at night", seconds="4", video=b"a"),
+        lambda: client.videos.create_character(name="a", video=b"a"),
+    ]
+    for ask in asked:
+        with pytest.raises(openai.BadRequestError, match="create another, of the same input_reference") as caught:
+            ask()
+        assert caught.value.code == "unsupported_operation"
 
 
 def test_money_and_limits_are_told_in_its_words(idle: Installation) -> None:

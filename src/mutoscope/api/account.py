@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mutoscope import ledger
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import ApiError, admin, caller
 from mutoscope.api.fields import Asked, Dollars, Moment, Name, Word
 from mutoscope.keys import TIERS, Key, KeysError
@@ -24,7 +24,7 @@ router = APIRouter(tags=["account"])
 _DAY_SECONDS = 86_400
 
 
-@router.get("/api/v3/account")
+@router.get("/api/v3/account", response_model=answers.Success[answers.OwnAccount])
 def account(request: Request, asking: Annotated[Caller, Depends(caller)]) -> Response:
     """The caller's account, its balance and what is set aside for tasks under way in dollars, and the key that asks."""
     server = request.app.state.server
@@ -50,8 +50,8 @@ def account(request: Request, asking: Annotated[Caller, Depends(caller)]) -> Res
     )
 
 
-@router.get("/api/v3/balance")
-@router.get("/api/v3/account/balance")
+@router.get("/api/v3/balance", response_model=answers.Success[answers.Balance])
+@router.get("/api/v3/account/balance", response_model=answers.Success[answers.Balance])
 def balance(request: Request, asking: Annotated[Caller, Depends(caller)]) -> Response:
     """What the account has left to spend, in dollars: 1,000,000 for one whose balance refuses nothing."""
     owner = request.app.state.server.keys.account(asking.account_id)
@@ -59,7 +59,7 @@ def balance(request: Request, asking: Annotated[Caller, Depends(caller)]) -> Res
     return wavespeed.success({"balance": left, "currency": "USD"})
 
 
-@router.get("/api/v3/keys")
+@router.get("/api/v3/keys", response_model=answers.Success[list[answers.Key]])
 def keys(
     request: Request,
     asking: Annotated[Caller, Depends(caller)],
@@ -83,7 +83,7 @@ class NewKey(Asked):
     account: Word = Field("", description="For the operator: the account it is for.")
 
 
-@router.post("/api/v3/keys")
+@router.post("/api/v3/keys", response_model=answers.Success[answers.MadeKey])
 def create(request: Request, asked: NewKey, asking: Annotated[Caller, Depends(admin)]) -> Response:
     """Make a key of the account. `key` is shown this one time."""
     server = request.app.state.server
@@ -108,7 +108,7 @@ def create(request: Request, asked: NewKey, asking: Annotated[Caller, Depends(ad
     return wavespeed.success({**_shown(server.keys.get(bearer.key_id), asking), "key": made})
 
 
-@router.delete("/api/v3/keys/{key_id}")
+@router.delete("/api/v3/keys/{key_id}", response_model=answers.Success[answers.RevokedKey])
 def revoke(request: Request, key_id: str, asking: Annotated[Caller, Depends(admin)]) -> Response:
     """End a key of the account at once."""
     if not request.app.state.server.keys.revoke(key_id, None if asking.is_operator else asking.account_id):

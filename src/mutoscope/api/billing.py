@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mutoscope import usage
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import ApiError, caller
 from mutoscope.api.fields import MAX_PAGE, Asked, Moment, Word
 from mutoscope.tasks import Caller
@@ -29,7 +29,7 @@ class Span(Asked):
     model_uuid: Word = Field("", description="Only this model, by its id.")
 
 
-@router.post("/api/v3/user/usage_stats")
+@router.post("/api/v3/user/usage_stats", response_model=answers.Success[answers.Usage])
 def post_usage(
     request: Request, asking: Annotated[Caller, Depends(caller)], asked: Annotated[Span | None, Body()] = None
 ) -> Response:
@@ -37,7 +37,7 @@ def post_usage(
     return _usage(request, asked or Span.model_validate({}), asking)
 
 
-@router.get("/api/v3/account/usage")
+@router.get("/api/v3/account/usage", response_model=answers.Success[answers.Usage])
 def get_usage(
     request: Request, asked: Annotated[Span, Query()], asking: Annotated[Caller, Depends(caller)]
 ) -> Response:
@@ -73,7 +73,7 @@ class Search(Asked):
     access_key_uuid: Word = Field("", description="Only this key, by its id.")
 
 
-@router.post("/api/v3/billings/search")
+@router.post("/api/v3/billings/search", response_model=answers.Success[answers.Page[answers.Billing]])
 def post_billings(
     request: Request, asking: Annotated[Caller, Depends(caller)], asked: Annotated[Search | None, Body()] = None
 ) -> Response:
@@ -82,7 +82,7 @@ def post_billings(
     return _billings(request, asked or Search.model_validate({}), asking)
 
 
-@router.get("/api/v3/account/billings")
+@router.get("/api/v3/account/billings", response_model=answers.Success[answers.Page[answers.Billing]])
 def get_billings(
     request: Request, asked: Annotated[Search, Query()], asking: Annotated[Caller, Depends(caller)]
 ) -> Response:

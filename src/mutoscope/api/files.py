@@ -8,6 +8,7 @@ import secrets
 import time
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
@@ -33,8 +34,19 @@ _LINK_DOC = {
 }
 
 
+_READ_DOC: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The file.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    206: {"description": "The part of it that was asked for."},
+    304: {"description": "The caller's ETag still holds."},
+    307: {"description": "It lies in a bucket: there it is."},
+}
+
+
 @router.head("/files/{key:path}", include_in_schema=False)
-@router.get("/files/{key:path}", openapi_extra=_LINK_DOC)
+@router.get("/files/{key:path}", openapi_extra=_LINK_DOC, response_class=Response, responses=_READ_DOC)
 def read(request: Request, key: str) -> Response:
     """The bytes of a file: whole, or the ranges asked for. 304 where the caller's ETag still holds."""
     _allowed(request, key, "GET")
@@ -82,7 +94,7 @@ def send(request: Request, key: str) -> Response:
     return response
 
 
-@router.put("/files/{key:path}", openapi_extra=_LINK_DOC)
+@router.put("/files/{key:path}", openapi_extra=_LINK_DOC, response_class=Response)
 async def write(request: Request, key: str) -> Response:
     """Take the bytes that an upload ticket announced; the same bytes may be sent twice, others may not."""
     server = request.app.state.server

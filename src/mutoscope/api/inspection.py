@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mutoscope.api import wavespeed
+from mutoscope.api.answers import Success
 from mutoscope.api.bodies import json_object
 from mutoscope.api.callers import ApiError, reader
 from mutoscope.inspection import BusyError
@@ -25,7 +27,48 @@ _SCHEMA = {"type": "object", "required": ["images"], "properties": _ASKED}
 _DOC: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA}}}}
 
 
-@router.post("/api/v3/references/inspect", openapi_extra=_DOC)
+class AdviceOnOne(BaseModel):
+    """What might be mended in a reference."""
+
+    code: str
+    message: str
+
+
+class AdviceOnAll(AdviceOnOne):
+    """What might be mended in references together, counted from 1."""
+
+    images: list[int]
+
+
+class Inspected(BaseModel):
+    """What is seen in a reference. Boxes are x, y, width and height in fractions."""
+
+    index: int
+    width: int
+    height: int
+    format: str
+    bytes: int
+    has_alpha: bool
+    orientation: int
+    sharpness: float
+    kind: str
+    faces: list[list[float]]
+    subject: list[float] | None
+    coverage: float
+    crop: list[float] | None
+    pad: list[float] | None
+    advice: list[AdviceOnOne]
+    error: str
+
+
+class Inspection(BaseModel):
+    """What is seen in references."""
+
+    images: list[Inspected]
+    advice: list[AdviceOnAll]
+
+
+@router.post("/api/v3/references/inspect", openapi_extra=_DOC, response_model=Success[Inspection])
 async def inspect(request: Request, asking: Annotated[Caller, Depends(reader)]) -> Response:
     """What the service sees in 1 to 4 references, by themselves and together, and what might be mended. Advice only: a
     reference that can't be read has an `error` of its own, and the others their answers."""

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mutoscope import history
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import maker, reader
 from mutoscope.api.fields import MAX_PAGE, Asked, Moment, Word
 from mutoscope.api.predictions import forget, show, unknown_task
@@ -66,7 +66,7 @@ def _page(request: Request, asked: Listing, asking: Caller) -> Response:
     )
 
 
-@router.get("/api/v3/predictions")
+@router.get("/api/v3/predictions", response_model=answers.Success[answers.Page[answers.ListedPrediction]])
 def get_page(
     request: Request, asked: Annotated[Listing, Query()], asking: Annotated[Caller, Depends(reader)]
 ) -> Response:
@@ -74,7 +74,7 @@ def get_page(
     return _page(request, asked, asking)
 
 
-@router.post("/api/v3/predictions")
+@router.post("/api/v3/predictions", response_model=answers.Success[answers.Page[answers.ListedPrediction]])
 def post_page(
     request: Request, asking: Annotated[Caller, Depends(reader)], asked: Annotated[Listing | None, Body()] = None
 ) -> Response:
@@ -88,7 +88,7 @@ class Doomed(BaseModel):
     ids: list[Word] = Field(max_length=_MOST_DELETED)
 
 
-@router.post("/api/v3/predictions/delete")
+@router.post("/api/v3/predictions/delete", response_model=answers.Success[answers.DeletedCount])
 def delete(request: Request, asked: Doomed, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Delete predictions and their files. Waiting ones are cancelled first, running ones are told to end; ids that are
     unknown count for nothing."""
@@ -112,7 +112,7 @@ class Marks(BaseModel):
     favourite: bool
 
 
-@router.patch("/api/v3/predictions/{task_id}")
+@router.patch("/api/v3/predictions/{task_id}", response_model=answers.Success[answers.Prediction])
 def mark(request: Request, task_id: str, marks: Marks, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Make a prediction a favourite, or none."""
     server = request.app.state.server

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -51,6 +51,65 @@ class Refused(BaseModel):
     """What a refused request is answered with, beside its HTTP status."""
 
     error: Fault
+
+
+class Failure(BaseModel):
+    """Why a video failed."""
+
+    code: str
+    message: str
+
+
+class Video(BaseModel):
+    """A video, made or not."""
+
+    id: str
+    object: Literal["video"]
+    model: str
+    status: Literal["queued", "in_progress", "completed", "failed"]
+    progress: int
+    created_at: int
+    completed_at: int | None
+    expires_at: int | None
+    prompt: str
+    seconds: str
+    size: str
+    remixed_from_video_id: None
+    error: Failure | None
+
+
+class DeletedVideo(BaseModel):
+    """A video is no more."""
+
+    id: str
+    object: Literal["video.deleted"]
+    deleted: Literal[True]
+
+
+class NamedModel(BaseModel):
+    """A model, or another name of one."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class Videos(BaseModel):
+    """One page of videos."""
+
+    object: Literal["list"]
+    data: list[Video]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class NamedModels(BaseModel):
+    """All models."""
+
+    object: Literal["list"]
+    data: list[NamedModel]
 
 
 REFUSED: dict[int | str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import ApiError
 from mutoscope.files import FilesError
 from mutoscope.metrics import CONTENT_TYPE, Metrics
@@ -28,7 +28,7 @@ _LEAST_FREE_BYTES = 256 * 2**20  # a few videos; with less, what is accepted mig
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
-@router.get("/readyz", response_class=Response)
+@router.get("/readyz", response_model=answers.Success[answers.Readiness])
 def ready(request: Request) -> Response:
     """200 while this server can do its work: the database answers, files can be written, and the disk has room."""
     server = request.app.state.server

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mutoscope import ledger
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import ApiError, operator
 from mutoscope.api.fields import Asked, Dollars, Name, Word
 from mutoscope.api.submit import idempotency_key
@@ -22,7 +22,7 @@ from mutoscope.tasks import Caller
 router = APIRouter(tags=["operator"])
 
 
-@router.get("/api/v3/admin/accounts")
+@router.get("/api/v3/admin/accounts", response_model=answers.Success[list[answers.Account]])
 def accounts(request: Request, _: Annotated[Caller, Depends(operator)]) -> Response:
     """All accounts with their balances, the oldest first."""
     return wavespeed.success([_shown(found) for found in request.app.state.server.keys.accounts()])
@@ -36,7 +36,7 @@ class NewAccount(Asked):
     overdraft: Dollars = Field(0.0, description="How far below zero its balance may fall, in dollars.")
 
 
-@router.post("/api/v3/admin/accounts")
+@router.post("/api/v3/admin/accounts", response_model=answers.Success[answers.Account])
 def create(request: Request, asked: NewAccount, _: Annotated[Caller, Depends(operator)]) -> Response:
     """Open an account with an empty balance."""
     floor = -micros(asked.overdraft)
@@ -58,7 +58,7 @@ class Credit(Asked):
     note: Word = Field("", description="What for; it is kept in the books.")
 
 
-@router.post("/api/v3/admin/accounts/{account_id}/credit")
+@router.post("/api/v3/admin/accounts/{account_id}/credit", response_model=answers.Success[answers.Account])
 def credit(
     request: Request,
     account_id: str,

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import ApiError, base_url, bearer, digest_of_key, maker, reader, unknown_key
 from mutoscope.tasks import Caller, Status, Task
 
@@ -55,10 +55,16 @@ async def result(request: Request) -> Response:
 
 
 for path in ("/api/v3/predictions/{task_id}/result", "/api/v3/predictions/{task_id}"):
-    busy.add_api_route(path, result, methods=["GET"], openapi_extra={"parameters": [path_parameter("task_id")]})
+    busy.add_api_route(
+        path,
+        result,
+        methods=["GET"],
+        response_model=answers.Success[answers.Prediction],
+        openapi_extra={"parameters": [path_parameter("task_id")]},
+    )
 
 
-@router.delete("/api/v3/predictions/{task_id}")
+@router.delete("/api/v3/predictions/{task_id}", response_model=answers.Success[answers.Deleted | answers.Prediction])
 def delete(request: Request, task_id: str, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """End a task: a queued one at once, a running one at its next step; forget an ended one and its files."""
     server = request.app.state.server
@@ -74,7 +80,7 @@ def delete(request: Request, task_id: str, asking: Annotated[Caller, Depends(mak
     return wavespeed.success(show(request, task))
 
 
-@router.get("/api/v3/predictions/{task_id}/receipt")
+@router.get("/api/v3/predictions/{task_id}/receipt", response_model=answers.Success[dict[str, Any]])
 def receipt(request: Request, task_id: str, asking: Annotated[Caller, Depends(reader)]) -> Response:
     """How a finished video was made: engine, weights, libraries, seed, sizes, timings, digests."""
     task = request.app.state.server.store.get(asking.key_id, task_id)

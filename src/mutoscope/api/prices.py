@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import ApiError, reader
 from mutoscope.api.fields import Asked, Word
 from mutoscope.models import MODELS, InputError, quoted_duration
@@ -26,7 +26,7 @@ class Question(Asked):
     inputs: dict[str, Any] = Field({}, description="As they would be submitted; only `duration` makes a difference.")
 
 
-@router.post("/api/v3/model/price")
+@router.post("/api/v3/model/price", response_model=answers.Success[answers.Price])
 def price(request: Request, asked: Question, _: Annotated[Caller, Depends(reader)]) -> Response:
     """What a request would cost, in dollars, and what will be charged after the discount; `assumed` names the inputs
     that make a difference, were not given, and took their default."""
@@ -43,7 +43,7 @@ def price(request: Request, asked: Question, _: Annotated[Caller, Depends(reader
     )
 
 
-@router.post("/api/v3/model/pricing")
+@router.post("/api/v3/model/pricing", response_model=answers.Success[answers.UnitPrice])
 def legacy_price(request: Request, asked: Question, _: Annotated[Caller, Depends(reader)]) -> Response:
     """What will be charged for a request, in dollars, as older clients ask for it."""
     unit_price = usd(_quote(request, asked).micros)

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Body
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import ApiError
 
 router = APIRouter(tags=["system"])
@@ -42,7 +42,7 @@ class OneTimeToken:
         return good
 
 
-@router.post("/api/v3/session")
+@router.post("/api/v3/session", response_model=answers.Success[answers.Session])
 def sign_in(request: Request, token: Annotated[str, Body(embed=True, max_length=200)]) -> Response:
     """Exchange the token of the link that `serve` printed for a key. The key is shown this one time."""
     server = request.app.state.server

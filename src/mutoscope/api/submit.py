@@ -26,7 +26,7 @@ from starlette.responses import Response
 
 from mutoscope import ledger, pricing, tracing
 from mutoscope.admission import REMEMBERED_SECONDS, SYNC, Admitted, OverCap, Refusal, Reused, Submission, TooFast
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.bodies import parse_object, read_json
 from mutoscope.api.callers import ApiError, base_url, bearer, digest_of_key, require, unknown_key
 from mutoscope.api.predictions import LeanRoute, path_parameter, read, show_async, unknown_task
@@ -197,7 +197,13 @@ async def submit(request: Request) -> Response:
 
 
 submits = APIRouter(tags=["predictions"], route_class=LeanRoute, dependencies=[Depends(bearer)])
-submits.add_api_route("/api/v3/{model_id:path}", submit, methods=["POST"], openapi_extra=_SUBMIT_DOC)
+submits.add_api_route(
+    "/api/v3/{model_id:path}",
+    submit,
+    methods=["POST"],
+    response_model=answers.Success[answers.Prediction],
+    openapi_extra=_SUBMIT_DOC,
+)
 
 
 def find_model(server: Any, model_id: str) -> Model:

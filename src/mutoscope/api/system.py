@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mutoscope import __version__, pricing
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import base_url, reader
 from mutoscope.models import MODELS, schema_of
 from mutoscope.tasks import Caller
@@ -18,7 +18,7 @@ from mutoscope.tasks import Caller
 router = APIRouter(tags=["system"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_model=answers.Success[answers.Health])
 def health(request: Request) -> Response:
     """200 when tasks can be accepted: the database answers."""
     server = request.app.state.server
@@ -27,7 +27,7 @@ def health(request: Request) -> Response:
     return wavespeed.success({"version": __version__, "sandbox": server.settings.sandbox})
 
 
-@router.get("/api/v3/models")
+@router.get("/api/v3/models", response_model=answers.Success[list[answers.OfferedModel]])
 def models(request: Request, _: Annotated[Caller, Depends(reader)]) -> Response:
     """The models on offer, each with the JSON Schema of its input and its price."""
     return wavespeed.success(

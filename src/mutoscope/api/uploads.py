@@ -22,7 +22,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import ApiError, base_url, maker
 from mutoscope.files import type_of
 from mutoscope.tasks import Caller
@@ -45,14 +45,14 @@ _FORM = {"type": "object", "required": ["file"], "properties": {"file": {"type":
 _UPLOAD_DOC = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 
 
-@router.post("/api/v3/media/upload/binary", openapi_extra=_UPLOAD_DOC)
+@router.post("/api/v3/media/upload/binary", openapi_extra=_UPLOAD_DOC, response_model=answers.Success[answers.Uploaded])
 async def upload(request: Request, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Take one file as the multipart field `file`; answers with the URL to use in `images`."""
     return wavespeed.success(await _receive(request, asking))
 
 
-@router.post("/api/v3/upload", openapi_extra=_UPLOAD_DOC)
-@router.post("/api/v3/uploads", openapi_extra=_UPLOAD_DOC)
+@router.post("/api/v3/upload", openapi_extra=_UPLOAD_DOC, response_model=answers.Success[answers.UploadedBriefly])
+@router.post("/api/v3/uploads", openapi_extra=_UPLOAD_DOC, response_model=answers.Success[answers.UploadedBriefly])
 async def upload_briefly(request: Request, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Take one file as the multipart field `file`; answers with its `url` alone, as older clients expect."""
     return wavespeed.success({"url": (await _receive(request, asking))["download_url"]})
@@ -91,7 +91,7 @@ async def _receive(request: Request, asking: Caller) -> dict[str, Any]:
     }
 
 
-@router.post("/api/v3/media/uploads")
+@router.post("/api/v3/media/uploads", response_model=answers.Success[answers.TicketFor])
 def ticket(request: Request, asked: Ticket, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Announce a file; answers with the signed URL to PUT its bytes to, and the URL to use in `images` after that."""
     server = request.app.state.server

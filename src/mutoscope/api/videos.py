@@ -7,9 +7,11 @@ import base64
 import json
 import secrets
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Depends, Query
 from starlette.concurrency import run_in_threadpool
@@ -61,18 +63,22 @@ _CREATE_DOC = {
         "content": {
             "application/json": _form({"anyOf": [*_ONE["anyOf"], {**_MANY, "items": _ONE}]}),
             "multipart/form-data": _form({"anyOf": [_FILES, _URL]}),
+            "application/x-www-form-urlencoded": _form({"anyOf": [{**_MANY, "items": _URL}, _URL]}),
         },
     },
 }
 
 
-@router.post("/videos", openapi_extra=_CREATE_DOC)
+@router.post("/videos", openapi_extra=_CREATE_DOC, response_model=openai.Video)
 async def create(request: Request, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Make a video of references, as files or as URLs, of a prompt, and of `seconds` and `size`."""
     server = request.app.state.server
     name = idempotency_name(request)
-    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
         fields = await _read_form(request)
+    elif kind == "application/x-www-form-urlencoded":
+        fields = await _read_urlencoded(request)
     else:
         fields = await json_object(request, server.settings.max_body_bytes)
     model = find_model(server, openai.model_named(fields.get("model")))
@@ -83,7 +89,7 @@ async def create(request: Request, asking: Annotated[Caller, Depends(maker)]) ->
     return _answer(_shown(server, admitted.task))
 
 
-@router.get("/videos")
+@router.get("/videos", response_model=openai.Videos)
 def listed(
     request: Request,
     asking: Annotated[Caller, Depends(reader)],
@@ -101,13 +107,13 @@ def listed(
     return _answer({"object": "list", "data": data, **ends, "has_more": len(found) > limit})
 
 
-@router.get("/videos/{video_id}")
+@router.get("/videos/{video_id}", response_model=openai.Video)
 async def retrieve(request: Request, video_id: str, asking: Annotated[Caller, Depends(reader)]) -> Response:
     """A video as it stands, with `progress` from 0 to 100."""
     return _answer(_shown(request.app.state.server, await _own(request, asking, video_id)))
 
 
-@router.delete("/videos/{video_id}")
+@router.delete("/videos/{video_id}", response_model=openai.DeletedVideo)
 async def delete(request: Request, video_id: str, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Forget a video and its files. One that waits is cancelled first; one that is being made is told to end."""
     server = request.app.state.server
@@ -152,7 +158,23 @@ async def content(
     return await run_in_threadpool(send, request, task.output)
 
 
-@router.get("/models")
+@router.post("/videos/characters", include_in_schema=False)
+@router.post("/videos/edits", include_in_schema=False)
+@router.post("/videos/extensions", include_in_schema=False)
+def change(_: Annotated[Caller, Depends(maker)]) -> Response:
+    """What OpenAI's package can ask for besides, and no model here can do."""
+    message = "Videos here are made of references alone: create another, of the same input_reference and your prompt."
+    raise ApiError(400, message, "unsupported_operation")
+
+
+@router.post("/videos/{video_id}/remix", include_in_schema=False)
+async def remix(request: Request, video_id: str, asking: Annotated[Caller, Depends(maker)]) -> Response:
+    """The same, of one's own video."""
+    await _own(request, asking, video_id)
+    return change(asking)
+
+
+@router.get("/models", response_model=openai.NamedModels)
 def models(request: Request, _: Annotated[Caller, Depends(reader)]) -> Response:
     """The models that can be rendered here."""
     server = request.app.state.server
@@ -188,7 +210,7 @@ async def _read_form(request: Request) -> dict[str, Any]:
         form = await parser.parse()
     except MultiPartException as error:
         raise ApiError(400, f"The multipart body can't be read: {error.message}", "invalid_request") from None
-    fields: dict[str, Any] = {}
+    sent: list[tuple[str, Any]] = []
     try:
         for name, part in form.multi_items():
             value: str | UploadFile | None = part
@@ -197,9 +219,30 @@ async def _read_form(request: Request) -> dict[str, Any]:
                 if len(data) > limit:
                     raise too_large(limit)
                 value = await run_in_threadpool(_data_uri, data) if data else None
-            fields[name] = [*_listed(fields[name]), value] if name in fields else value
+            sent.append((name, value))
     finally:
         await form.close()
+    return _gathered(sent)
+
+
+async def _read_urlencoded(request: Request) -> dict[str, Any]:
+    """The same of a form without files. Raises ApiError."""
+    most = request.app.state.server.settings.max_body_bytes
+    body = b"".join([chunk async for chunk in bounded(request, most)])
+    try:
+        return _gathered(
+            await run_in_threadpool(lambda: parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100))
+        )
+    except ValueError:
+        raise ApiError(
+            400, "The body is not a form: names and values in UTF-8, 100 at most.", "invalid_request"
+        ) from None
+
+
+def _gathered(sent: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in sent:
+        fields[name] = [*_listed(fields[name]), value] if name in fields else value
     return fields
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mutoscope.api import wavespeed
+from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import ApiError, maker, reader
 from mutoscope.api.predictions import shown_at
 from mutoscope.deliveries import Listed
@@ -22,19 +22,19 @@ def body_of(server: Any, task: Task) -> bytes:
     return wavespeed.encode(shown_at(server, task, task.base_url, embeds=False))
 
 
-@router.get("/webhook/secret")
+@router.get("/webhook/secret", response_model=answers.Success[answers.WebhookSecret])
 def secret(request: Request, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """What the webhooks of this key's tasks are signed with."""
     return wavespeed.success({"secret": request.app.state.server.keys.webhook_secret(asking.key_id)})
 
 
-@router.post("/webhook/secret/rotate")
+@router.post("/webhook/secret/rotate", response_model=answers.Success[answers.WebhookSecret])
 def rotate(request: Request, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Another secret for this key, from now on."""
     return wavespeed.success({"secret": request.app.state.server.keys.rotate_webhook_secret(asking.key_id)})
 
 
-@router.get("/webhooks/deliveries")
+@router.get("/webhooks/deliveries", response_model=answers.Success[answers.Page[answers.WebhookDelivery]])
 def listed(
     request: Request,
     asking: Annotated[Caller, Depends(reader)],
@@ -54,7 +54,7 @@ def listed(
     )
 
 
-@router.post("/webhooks/deliveries/{delivery_id}/replay")
+@router.post("/webhooks/deliveries/{delivery_id}/replay", response_model=answers.Success[answers.Replayed])
 def replay(request: Request, delivery_id: str, asking: Annotated[Caller, Depends(maker)]) -> Response:
     """Send a webhook again, whatever came of it before."""
     if not request.app.state.server.deliveries.replay(delivery_id, asking.key_id):
