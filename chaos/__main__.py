@@ -14,6 +14,7 @@ EXPERIMENTS = {
     "kills": ("chaos.kills", "SIGKILL of API, supervisor and workers at random moments, under load"),
     "failpoints": ("chaos.failpoints", "SIGKILL at named moments before, in and after every write of the journey"),
     "pauses": ("chaos.pauses", "SIGSTOP of workers past their lease, and SIGCONT: late writes are refused"),
+    "soak": ("chaos.soak", "an hour of mixed load, watching memory and open files"),
 }
 
 
