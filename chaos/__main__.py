@@ -15,6 +15,7 @@ EXPERIMENTS = {
     "failpoints": ("chaos.failpoints", "SIGKILL at named moments before, in and after every write of the journey"),
     "pauses": ("chaos.pauses", "SIGSTOP of workers past their lease, and SIGCONT: late writes are refused"),
     "soak": ("chaos.soak", "an hour of mixed load, watching memory and open files"),
+    "lost-writes": ("chaos.lostwrites", "power cuts that lose what was not flushed"),
 }
 
 
