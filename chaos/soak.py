@@ -17,6 +17,7 @@ import httpx
 from chaos import report
 from chaos.fleet import Fleet
 from chaos.invariants import Findings
+from chaos.load import Load
 from chaos.storm import brave, place
 
 SAMPLE_SECONDS = 10.0
@@ -87,7 +88,7 @@ def soak(fleet: Fleet, seconds: float, rate: float, seed: int) -> Findings:
     read: Counter[str] = Counter()
     wrong: list[str] = []
 
-    def watch(fleet: Fleet) -> None:
+    def watch(fleet: Fleet, _: Load) -> None:
         began = time.monotonic()
         stopping = threading.Event()
         reader = threading.Thread(target=_read, args=(fleet, stopping, read, wrong), daemon=True)
