@@ -7,6 +7,7 @@ import importlib
 import signal
 import sys
 import time
+from math import inf
 
 # Name → module and what it shows. A module has `add_arguments(parser)` and `run(arguments) -> bool`, which writes its
 # section of docs/reliability.md and tells whether every promise was kept.
@@ -27,6 +28,7 @@ def main() -> int:
     for each, (_, shows) in EXPERIMENTS.items():
         arguments = chosen.add_parser(each, help=shows, description=shows)
         arguments.add_argument("--seed", type=int, default=time.time_ns() % 2**32, help="repeats a run's choices")
+        arguments.add_argument("--minutes", type=float, default=inf, help="break nothing more after so many")
         arguments.add_argument("--no-report", action="store_true", help="leave docs/reliability.md as it is")
         if each == name:  # the others need not even be importable here
             importlib.import_module(EXPERIMENTS[each][0]).add_arguments(arguments)

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> bool:
         control.mkdir()
         settings |= {"lease_seconds": 2, "max_queued": 30}
         fleet = Fleet(home, settings, {"CHAOS_POINTS": str(control)})
-        found = kill_at(fleet, control, moments, arguments.kills, arguments.seed)
+        found = kill_at(fleet, control, moments, arguments)
     what = (
         "Each moment is a place in the code: before and after a write, and, where that is a transaction, the instant "
         "before its commit. Whichever process gets there is killed (SIGKILL), some times in a row, under load; then "
@@ -49,16 +49,20 @@ def run(arguments: argparse.Namespace) -> bool:
     return not found.broken
 
 
-def kill_at(fleet: Fleet, control: Path, moments: list[str], kills: int, seed: int) -> Findings:
+def kill_at(fleet: Fleet, control: Path, moments: list[str], arguments: argparse.Namespace) -> Findings:
     """So many kills at each of the named moments, in an order drawn from the seed."""
-    chance = random.Random(seed)
+    chance = random.Random(arguments.seed)
+    kills = arguments.kills
     order = chance.sample(moments, len(moments))
     done: dict[str, int] = dict.fromkeys(moments, 0)
     broken: list[str] = []
 
     def break_things(fleet: Fleet, load: Load) -> None:
         provoker = Provoker(fleet, load, chance)
+        over_at = time.monotonic() + arguments.minutes * 60
         for number, moment in enumerate(order, 1):
+            if time.monotonic() > over_at:
+                return
             done[moment] = sum(_strike(fleet, control / moment, provoker.of(moment)) for _ in range(kills))
             with load.paused():
                 fleet.tend()
@@ -75,7 +79,7 @@ def kill_at(fleet: Fleet, control: Path, moments: list[str], kills: int, seed: i
             for each in found.broken[:5]:
                 print("   ", each, flush=True)
 
-    found = brave(fleet, break_things, seed, rate=_SUBMITS_PER_SECOND)
+    found = brave(fleet, break_things, arguments.seed, rate=_SUBMITS_PER_SECOND)
     missed = [name for name, count in done.items() if count < kills]
     found.figures = {
         "moments": len(moments),

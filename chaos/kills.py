@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> bool:
     with place(arguments.database) as (home, settings, _):
-        found = kill_loop(Fleet(home, settings), arguments.kills, arguments.seed, arguments.longest_seconds)
+        found = kill_loop(Fleet(home, settings), arguments.kills, arguments)
     name = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[arguments.database]
     what = (
         f"API, supervisor and workers are killed (SIGKILL) at random moments, {SHORTEST_SECONDS} to "
@@ -39,14 +39,15 @@ def run(arguments: argparse.Namespace) -> bool:
     return not found.broken
 
 
-def kill_loop(fleet: Fleet, kills: int, seed: int, longest_seconds: float) -> Findings:
+def kill_loop(fleet: Fleet, arguments: argparse.Namespace) -> Findings:
     """So many kills, each of a process that ran."""
-    chance = random.Random(seed)
+    chance = random.Random(arguments.seed)
     done: Counter[str] = Counter()
 
     def break_things(fleet: Fleet, _: Load) -> None:
-        while done.total() < kills:
-            until = time.monotonic() + chance.uniform(SHORTEST_SECONDS, longest_seconds)
+        over_at = time.monotonic() + arguments.minutes * 60
+        while done.total() < arguments.kills and time.monotonic() < over_at:
+            until = time.monotonic() + chance.uniform(SHORTEST_SECONDS, arguments.longest_seconds)
             while time.monotonic() < until:
                 fleet.tend()
                 time.sleep(0.02)
@@ -56,7 +57,7 @@ def kill_loop(fleet: Fleet, kills: int, seed: int, longest_seconds: float) -> Fi
                 if done.total() % 50 == 0:
                     print(f"{done.total()} kills", flush=True)
 
-    found = brave(fleet, break_things, seed)
+    found = brave(fleet, break_things, arguments.seed)
     found.figures = {
         "kills": done.total(),
         **{f"… of {'an ' if target == 'api' else 'a '}{target}": done[target] for target in TARGETS},

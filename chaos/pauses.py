@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> bool:
         settings |= {"lease_seconds": LEASE_SECONDS, "max_queued": 20, "log_format": "json"}
         members = [Member.serving("api", 0), *(Member.working(f"worker {number}") for number in range(WORKERS))]
         fleet = Fleet(home, settings, {"CHAOS_POINTS": str(control)}, members)
-        found = pause(fleet, control, arguments.pauses, arguments.seed)
+        found = pause(fleet, control, arguments)
     what = (
         f"A worker that holds a task is stopped (SIGSTOP) before or after one of its writes, or at a random moment, "
         f"until its lease of {LEASE_SECONDS} s has run out and another worker has the task; then it goes "
@@ -59,15 +59,16 @@ def run(arguments: argparse.Namespace) -> bool:
     return not found.broken
 
 
-def pause(fleet: Fleet, control: Path, pauses: int, seed: int) -> Findings:
+def pause(fleet: Fleet, control: Path, arguments: argparse.Namespace) -> Findings:
     """So many pauses of workers whose task another has when they go on."""
-    chance = random.Random(seed)
+    chance = random.Random(arguments.seed)
     done: Counter[str] = Counter()
     broken: list[str] = []
 
     def break_things(fleet: Fleet, _: Load) -> None:
         rows = create_engine(fleet.database_url)
-        while done.total() < pauses:
+        over_at = time.monotonic() + arguments.minutes * 60
+        while done.total() < arguments.pauses and time.monotonic() < over_at:
             fleet.tend()
             moment = chance.choice(MOMENTS)
             with _stopped(fleet, control, moment, chance) as pid:
@@ -81,7 +82,7 @@ def pause(fleet: Fleet, control: Path, pauses: int, seed: int) -> Findings:
             if done.total() % 20 == 0:
                 print(f"{done.total()} pauses, {len(broken)} broken", flush=True)
 
-    found = brave(fleet, break_things, seed, rate=_SUBMITS_PER_SECOND)
+    found = brave(fleet, break_things, arguments.seed, rate=_SUBMITS_PER_SECOND)
     found.figures = {
         "pauses past the lease": done.total(),
         **{f"… {moment}": done[moment] for moment in MOMENTS},

@@ -263,6 +263,22 @@ def test_a_worker_that_lost_its_lease_writes_nothing(worker: Worker) -> None:
     assert worker.store.renew(other[0]) is Hold.KEPT
 
 
+def test_files_that_the_next_attempt_removed_are_no_fault_of_the_worker(worker: Worker) -> None:
+    class Overtaken(Painter):
+        def at_frame(self, number: int) -> None:
+            if number == 120:  # frozen for longer than its lease, while the next attempt did as it does first
+                other.append(take(worker))
+                for path in worker.scratch.iterdir():
+                    path.unlink()
+
+    other: list[Task] = []
+    task_id = add(worker)
+    run(worker, Overtaken())
+    task = find(worker, task_id)
+    assert (task.status, task.attempt, files_of(worker)) == (Status.RUNNING, 2, [])
+    assert worker.store.renew(other[0]) is Hold.KEPT
+
+
 def test_a_lease_is_renewed_while_one_step_outlasts_it(worker: Worker) -> None:
     class Slow(Painter):
         def at_frame(self, number: int) -> None:

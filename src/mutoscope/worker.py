@@ -113,23 +113,26 @@ class Worker:
                 self._render(task, engine, lease)
         except TaskError as error:
             message, code = str(error), error.code
-            self._insist(lambda: self.store.fail(task, message, code))
-            noted.info("task failed", code=error.code, error=str(error))
+            hold = self._insist(lambda: self.store.fail(task, message, code))
+            _tell(noted, hold, "task failed", code=code, error=message)
         except Canceled:
-            self._insist(lambda: self.store.end_canceled(task, share_rendered(lease.progress)))
-            noted.info("task canceled")
+            hold = self._insist(lambda: self.store.end_canceled(task, share_rendered(lease.progress)))
+            _tell(noted, hold, "task canceled")
         except LeaseLost:
-            noted.warning("lease lost: nothing was written")
+            _tell(noted, Hold.LOST, "")
         except Stopped:
-            self._insist(lambda: self.store.give_back(task))
-            noted.info("task given back: this worker is stopping")
+            hold = self._insist(lambda: self.store.give_back(task))
+            _tell(noted, hold, "task given back: this worker is stopping")
         except EngineLostError:
             # As if this worker had been killed: a loss, not a failure.
             self._insist(lambda: self.store.release(self.name, failed=False))
             raise
-        except Exception:
-            self._insist(lambda: self.store.give_back(task, failed=True))
-            raise
+        except Exception as error:
+            hold = self._insist(lambda: self.store.give_back(task, failed=True))
+            # Whoever has the task next removes what we made of it: that these files are gone is no fault of the engine.
+            if not (hold is Hold.LOST and isinstance(error, FileNotFoundError)):
+                raise
+            _tell(noted, hold, "")
         finally:
             for left in self.scratch.glob(f"{task.id}-{task.attempt}.*"):
                 left.unlink(missing_ok=True)
@@ -170,6 +173,13 @@ class Worker:
             for suffix in ("mp4", "jpg"):
                 self.files.delete(f"outputs/{task.id}-{attempt}.{suffix}")
                 (self.scratch / f"{task.id}-{attempt}.{suffix}").unlink(missing_ok=True)
+
+
+def _tell(noted: structlog.BoundLogger, hold: Hold, said: str, **of: object) -> None:
+    if hold is Hold.LOST:
+        noted.warning("lease lost: nothing was written")
+    else:
+        noted.info(said, **of)
 
 
 class Previews:
