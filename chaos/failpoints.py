@@ -20,8 +20,8 @@ from chaos.invariants import Findings
 from chaos.load import Load
 from chaos.storm import brave, place
 
-_PATIENCE_SECONDS = 20.0
-_AGAIN_SECONDS = 2.5
+_PATIENCE_SECONDS = 30.0
+_AGAIN_SECONDS = 4.0
 _SUBMITS_PER_SECOND = 15.0
 _OLD_SECONDS = 30 * 86_400
 
@@ -137,6 +137,8 @@ class Provoker:
         return lambda: None
 
     def _signal(self, number: signal.Signals) -> None:
+        if invariants.running(self._fleet.database_url) == 0:
+            return  # nobody is ready: who is told to stop while starting has nothing to give back
         for pid in self._fleet.worker_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)

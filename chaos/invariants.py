@@ -81,6 +81,11 @@ def unended(database_url: str) -> int:
     return _count(database_url, "SELECT count(*) FROM tasks WHERE status IN ('queued', 'running')")
 
 
+def running(database_url: str) -> int:
+    """How many tasks somebody holds."""
+    return _count(database_url, "SELECT count(*) FROM tasks WHERE status = 'running'")
+
+
 def undelivered(database_url: str) -> int:
     """How many webhooks are still to be delivered."""
     return _count(database_url, "SELECT count(*) FROM deliveries WHERE status = 'due'")

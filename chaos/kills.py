@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> bool:
     with place(arguments.database) as (home, settings, _):
-        found = kill_loop(Fleet(home, settings), arguments.kills, arguments)
+        found = kill_loop(Fleet(home, settings), arguments)
     name = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[arguments.database]
     what = (
         f"API, supervisor and workers are killed (SIGKILL) at random moments, {SHORTEST_SECONDS} to "

@@ -42,6 +42,7 @@ class Point:
 
 
 _AROUND = ("before", "after")
+_COMMITTED = ("commit", "after")
 _KEYS = (
     ("upload", "uploads/", ""),
     ("preview", "previews/", ""),
@@ -49,32 +50,33 @@ _KEYS = (
     ("video", "outputs/", ".mp4"),
 )
 
+# In the order of the journey. What comes right before a moment is the moment after another: such are left out.
 POINTS = [
-    Point("upload's row", "mutoscope.uploads", "Uploads.add"),
+    Point("upload's row", "mutoscope.uploads", "Uploads.add", _COMMITTED),
     Point("put", "mutoscope.files", "LocalFiles.put", _AROUND, _KEYS),
     Point("file flushed and moved", "mutoscope.files", "_move", _AROUND),
-    Point("admit", "mutoscope.admission", "Admission.admit", _AROUND),
+    Point("admit", "mutoscope.admission", "Admission.admit", ("before",)),
     Point("hold", "mutoscope.ledger", "hold", ("after",)),
     Point("Idempotency-Key's row", "mutoscope.admission", "_row", ("before",)),
-    Point("group commit", "mutoscope.commits", "GroupCommit._commit"),
-    Point("claim", "mutoscope.store", "Store.claim"),
-    Point("lapse", "mutoscope.store", "Store._lapse", _AROUND),
-    Point("advance", "mutoscope.store", "Store.advance"),
-    Point("video closed", "mutoscope.video", "Mp4Writer.__exit__", _AROUND),
+    Point("group commit", "mutoscope.commits", "GroupCommit._commit", _COMMITTED),
+    Point("claim", "mutoscope.store", "Store.claim", _COMMITTED),
+    Point("lapse", "mutoscope.store", "Store._lapse", ("after",)),
+    Point("advance", "mutoscope.store", "Store.advance", _COMMITTED),
+    Point("video closed", "mutoscope.video", "Mp4Writer.__exit__", ("after",)),
     Point("succeed", "mutoscope.store", "Store.succeed"),
     Point("settle or release", "mutoscope.ledger", "close", _AROUND),
-    Point("fail", "mutoscope.store", "Store.fail"),
+    Point("fail", "mutoscope.store", "Store.fail", _COMMITTED),
     Point("give back", "mutoscope.store", "Store.give_back"),
-    Point("release of a dead worker's", "mutoscope.store", "Store.release"),
-    Point("cancel", "mutoscope.store", "Store.cancel"),
-    Point("end of a canceled one", "mutoscope.store", "Store.end_canceled"),
-    Point("delivery claimed", "mutoscope.deliveries", "Deliveries.claim"),
+    Point("release of a dead worker's", "mutoscope.store", "Store.release", _COMMITTED),
+    Point("cancel", "mutoscope.store", "Store.cancel", _COMMITTED),
+    Point("end of a canceled one", "mutoscope.store", "Store.end_canceled", _COMMITTED),
+    Point("delivery claimed", "mutoscope.deliveries", "Deliveries.claim", _COMMITTED),
     Point("delivery noted", "mutoscope.deliveries", "Deliveries.note"),
     Point("file deleted", "mutoscope.files", "LocalFiles.delete", _AROUND),
-    Point("ended tasks forgotten", "mutoscope.store", "Store.remove"),
+    Point("ended tasks forgotten", "mutoscope.store", "Store.remove", _COMMITTED),
     Point("old uploads forgotten", "mutoscope.uploads", "Uploads.remove"),
-    Point("duty taken", "mutoscope.duties", "Duties.take"),
-    Point("credit", "mutoscope.ledger", "credit", _AROUND),
+    Point("duty taken", "mutoscope.duties", "Duties.take", ("after",)),
+    Point("credit", "mutoscope.ledger", "credit", ("after",)),
 ]
 
 _inside = threading.local()  # .names: functions under way whose transaction's end is a moment

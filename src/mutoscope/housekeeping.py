@@ -1,6 +1,7 @@
 """What has had its time: old outputs, uploads and their rows, and leftovers of attempts that no longer exist.
 
-Files go before their rows, so that a crash between the two is mended by the next sweep.
+Whatever a crash leaves halfway, the next sweep ends: a finished task's row goes before its files, which are then
+nobody's, and an upload's file before its row.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ def sweep(store: Store, files: Files, retention_days: float) -> int:
     before = store.database.now() - retention_days * 86_400
     removed = 0
     while ended := ended_before(store.database, before):
+        store.remove([task.id for task in ended])
         for task in ended:
             for key in task.files:
                 files.delete(key)
-        store.remove([task.id for task in ended])
         removed += len(ended)
     uploads = Uploads(store.database)
     while old := uploads.before(before):

@@ -389,7 +389,7 @@ class Store:
         return task_from_row(row) if row else None
 
     def remove(self, task_ids: Sequence[str]) -> None:
-        """Forget ended tasks and their webhooks. Their files are the caller's to delete, first."""
+        """Forget ended tasks and their webhooks. Their files are the caller's to delete, last."""
         ended = tasks.c.status.in_((Status.SUCCEEDED.value, Status.FAILED.value, Status.CANCELED.value))
         with self.database.write() as connection:
             gone = connection.execute(delete(tasks).where(tasks.c.id.in_(task_ids), ended).returning(tasks.c.id))

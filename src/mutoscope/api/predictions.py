@@ -155,11 +155,12 @@ async def read(server: Any, read: Callable[..., Result], *arguments: Any) -> Res
 
 def forget(server: Any, *ended: Task) -> None:
     """Delete ended tasks and their files."""
+    # The rows first: a crash between the two leaves files that housekeeping removes, not a video that can't be had.
+    server.store.remove([task.id for task in ended])
     for task in ended:
         kept = [image[5:] for image in task.request.images if image.startswith("file:")]
         for key in (*task.files, *kept):
             server.files.delete(key)
-    server.store.remove([task.id for task in ended])
 
 
 def unknown_task() -> ApiError:
