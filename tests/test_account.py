@@ -64,12 +64,15 @@ def test_an_account_shows_itself_and_the_key_that_asks(tenant: tuple[str, Client
 
 
 def test_credit_is_held_by_a_task_and_missing_is_402(
-    operator: Client, tenant: tuple[str, Client], data_uri: str
+    service: Installation, operator: Client, tenant: tuple[str, Client], data_uri: str
 ) -> None:
     account_id, client = tenant
     inputs = {"prompt": "a cat", "images": [data_uri]}
     sandboxed = {"prompt": "a cat", "images": [data_uri], "duration": 6}
+    kept = service.home / "files" / "uploads"
+    before = set(kept.glob("*/*"))
     refused = client.ask("POST", f"/{SKYREELS}", 402, **inputs)
+    assert set(kept.glob("*/*")) == before  # nor is its picture
     assert refused["error_code"] == "insufficient_credits"
     assert "0.2 USD are missing" in refused["message"]
 

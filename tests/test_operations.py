@@ -157,12 +157,14 @@ def test_rows_are_counted_once_even_when_they_come_late(store: Store, tmp_path: 
 
     assert counted() == (0,) * 7
     first, late = claim(), claim()
+    assert counted() == (0, 2, 0, 0, 0, 0, 0)
     store.give_back(first, failed=True)
+    assert counted() == (0, 2, 0, 0, 0, 0, 0)
     again = store.claim("worker", ["animatic"])
     assert again is not None
     finish(again)
-    assert counted() == (1, 2, 1, 8, 7, 1.5, 0.00028)
-    assert counted() == (1, 2, 1, 8, 7, 1.5, 0.00028)
+    assert counted() == (1, 3, 1, 8, 7, 1.5, 0.00028)  # the third claim is under way
+    assert counted() == (1, 3, 1, 8, 7, 1.5, 0.00028)
     # A worker whose clock is behind, or whose commit took long, ends one "before" what was counted already.
     behind = Store(store.database, clock=lambda: time.time() - 20)
     behind.succeed(late, "b.mp4", "b.jpg", {"seeing": 500}, {"steps": 8})

@@ -29,6 +29,13 @@ _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 _TASK_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600)
 
 
+_ATTEMPTS_RUNNING = (
+    select(tasks.c.engine, func.sum(tasks.c.attempt))
+    .where(tasks.c.status == Status.RUNNING.value)
+    .group_by(tasks.c.engine)
+)
+
+
 class Tail:
     """The rows of a table that have come since the last look, by a number that grows.
 
@@ -73,7 +80,9 @@ class Metrics:
             registry=registry,
         )
         self._ended = Counter("mutoscope_tasks_ended", "Tasks that ended.", ("engine", "status"), registry=registry)
-        self._claims = Counter("mutoscope_claims", "Attempts of ended tasks.", ("engine",), registry=registry)
+        self._claims = Counter(
+            "mutoscope_claims", "Tasks that workers took, each time they did.", ("engine",), registry=registry
+        )
         self._retries = Counter(
             "mutoscope_retries",
             "Attempts of ended tasks that did not end them: `failure`, an error of the worker; `loss`, it vanished.",
@@ -135,6 +144,8 @@ class Metrics:
             )
             for tail in (self._tasks, self._entries, self._sent):  # what was there before does not count
                 list(tail.grown(connection))
+            self._attempts_ended = {engine: -attempts for engine, attempts in connection.execute(_ATTEMPTS_RUNNING)}
+        self._claims_told: dict[str, int] = {}
         registry.register(self)
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -145,7 +156,7 @@ class Metrics:
     def exposition(self) -> bytes:
         """All figures in Prometheus' text format."""
         with self._asking:
-            with self._database.connect() as connection:
+            with self._database.snapshot() as connection:
                 self._count(connection)
             return generate_latest(self._registry)
 
@@ -184,7 +195,7 @@ class Metrics:
         for row in self._tasks.grown(connection):
             engine = row.engine
             self._ended.labels(engine, row.status).inc()
-            self._claims.labels(engine).inc(row.attempt)
+            self._attempts_ended[engine] = self._attempts_ended.get(engine, 0) + row.attempt
             self._retries.labels(engine, "failure").inc(row.failures)
             self._retries.labels(engine, "loss").inc(row.losses)
             if row.started_at is not None:
@@ -196,8 +207,17 @@ class Metrics:
                 for stage, milliseconds in row.timings.items():
                     if stage != "first_frame":  # which lies within the others
                         self._stage_seconds.labels(engine, stage).inc(milliseconds / 1000)
+        self._count_claims(dict(iter(connection.execute(_ATTEMPTS_RUNNING))))
         for row in self._entries.grown(connection):
             self._moved.labels(row.kind).inc(row.amount_micros / 1e6)
         for row in self._sent.grown(connection):
             self._attempts.labels(f"{row.status_code // 100}xx" if row.status_code else "none").inc()
             self._attempt_seconds.inc(row.milliseconds / 1000)
+
+    def _count_claims(self, running: dict[str, int]) -> None:
+        # A task counts as soon as it runs. One that went back to the queue is missing until it is taken again.
+        for engine in self._attempts_ended | running:
+            total = self._attempts_ended.get(engine, 0) + running.get(engine, 0)
+            told = self._claims_told.get(engine, 0)
+            self._claims.labels(engine).inc(max(0, total - told))
+            self._claims_told[engine] = max(told, total)
