@@ -114,6 +114,9 @@ def test_runs_outlive_a_reload_and_a_server(install: Callable[..., Installation]
     here.run()
     here.wait_for_state("running")
     expect(here.stage.get_by_text("Waiting, first in the queue")).to_be_visible()
+    page.set_viewport_size({"width": 360, "height": 640})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360, "the line of a run fits a small telephone"
+    page.set_viewport_size({"width": 1280, "height": 800})
     page.wait_for_timeout(800)  # a double click is one run
     here.run()
     expect(here.stage.get_by_text("Waiting, second in the queue")).to_be_visible()
@@ -126,7 +129,10 @@ def test_runs_outlive_a_reload_and_a_server(install: Callable[..., Installation]
     here.wait_for_state("running")
     expect(here.prompt).to_have_value("Steam rises; orbit")
     expect(page.locator(".tile img")).to_have_js_property("complete", True)
-    server.stop()
+    here.expect_complaint(
+        r"net::ERR_(CONNECTION|INCOMPLETE|EMPTY)"
+    )  # the browser's own words for a server that is away
+    server.kill_group()
     notice = page.get_by_text("The server can’t be reached. Trying again…")
     expect(notice).to_be_in_viewport(timeout=15_000)
     server.workers = 1

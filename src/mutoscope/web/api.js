@@ -5,6 +5,7 @@ import { found, lost, pause } from "./connection.js";
 import { askForKey, key } from "./session.js";
 
 const ANSWER_WITHIN = 20_000;
+const LOOKED_WITHIN = 90_000; // four references may be fetched from slow hosts, and each is looked at
 
 /** The server refused: `message` is its sentence, `code` its word for programs. */
 export class Refusal extends Error {
@@ -24,14 +25,15 @@ export class Unreachable extends Error {
 }
 
 const v3 = (path) => `/api/v3${path}`;
-const reading = (method, path, body, signal) => patiently(() => request(method, path, body, signal), signal);
+const reading = (method, path, body, signal, within) =>
+  patiently(() => request(method, path, body, signal, {}, within), signal);
 const acting = (method, path, body, headers) => withKey(() => request(method, path, body, undefined, headers));
 
 export const health = () => reading("GET", "/healthz");
 export const models = () => reading("GET", v3("/models"));
 export const price = (model, inputs, signal) =>
   reading("POST", v3("/model/price"), { model_id: model, inputs }, signal);
-export const inspect = (asked) => reading("POST", v3("/references/inspect"), asked);
+export const inspect = (asked) => reading("POST", v3("/references/inspect"), asked, undefined, LOOKED_WITHIN);
 
 export const prediction = (id, signal) => reading("GET", v3(`/predictions/${id}/result`), undefined, signal);
 export const receipt = (id) => reading("GET", v3(`/predictions/${id}/receipt`));
@@ -102,8 +104,8 @@ async function withKey(call) {
   }
 }
 
-async function request(method, path, body, signal, headers) {
-  const late = AbortSignal.timeout(ANSWER_WITHIN);
+async function request(method, path, body, signal, headers, within = ANSWER_WITHIN) {
+  const late = AbortSignal.timeout(within);
   let answer, text;
   try {
     answer = await fetch(path, {

@@ -165,11 +165,12 @@ function Filters() {
       <button
         class="plain"
         type="button"
+        aria-label="Favourites"
         aria-pressed=${String(asked.value.favourite)}
         onClick=${() => ask({ favourite: !asked.value.favourite })}
       >
         <${Icon} name="star" fill=${asked.value.favourite} />
-        Favourites
+        <span>Favourites</span>
       </button>
     </div>
   `;

@@ -15,9 +15,11 @@ export function bytes(count) {
   return count < 1e6 ? `${Math.round(count / 1e3)} kB` : `${(count / 1e6).toFixed(count < 1e7 ? 1 : 0)} MB`;
 }
 
-/** Seconds left: "almost done", "about 12 s left", "about 3 min left"; with an interval, "12 to 20 s left". */
-export function timeLeft(low, high = low) {
+/** Seconds left: "almost done", "about 12 s left", "about 3 min left"; with an interval, "12 to 20 s left". What is far
+ * from done (`progress`, 0 to 1) when its time is up, takes longer. */
+export function timeLeft(low, high = low, progress = 1) {
   if (low === null || low === undefined || Number.isNaN(low)) return "";
+  if (high <= 0 && progress < 0.8) return "takes longer than expected";
   if (high < 1) return "almost done";
   const inMinutes = high >= 90;
   const [from, to] = [low, high].map((value) => Math.max(1, Math.ceil(inMinutes ? value / 60 : value)));

@@ -31,34 +31,17 @@ export function Spending() {
 function Chart({ days, summary }) {
   const most = Math.max(...days.map(({ amount }) => amount));
   const total = days.reduce((sum, { amount }) => sum + amount, 0);
+  const count = summary.total_requests;
   return html`
-    <p class="note">${`${money(total)} in ${days.length} days, for ${grouped(summary.total_requests)} videos.`}</p>
-    <figure>
-      <svg
-        class="chart"
-        viewBox=${`0 0 ${days.length} 1`}
-        preserveAspectRatio="none"
-        role="img"
-        aria-label=${`Spent by day since ${day(days[0].date)}: ${money(total)} in all, ${money(most)} at most.`}
-      >
-        ${days.map(({ date, amount, count }, index) => {
-          const height = amount ? Math.max(0.02, amount / most) : 0;
-          return html`
-            <g key=${date}>
-              <rect class="chart-bar" x=${index + 0.08} y=${1 - height} width="0.84" height=${height} />
-              <rect class="chart-hit" x=${index} y="0" width="1" height="1">
-                <title>${`${day(date)}: ${money(amount)}, ${count} videos`}</title>
-              </rect>
-            </g>
-          `;
-        })}
-      </svg>
-      <figcaption class="chart-ends">
-        <span>${day(days[0].date)}</span>
-        <span>${most > 0 && `${money(most)} at most`}</span>
-        <span>today</span>
-      </figcaption>
-    </figure>
+    <p class="note">
+      ${`${money(total)} in ${days.length} days, for ${count === 1 ? "one video" : `${grouped(count)} videos`}.`}
+    </p>
+    ${
+      most > 0 &&
+      html`
+        <${Bars} days=${days} total=${total} most=${most} />
+      `
+    }
     <details class="more">
       <summary>As a table</summary>
       <div class="table" tabindex="0" role="region" aria-label="Table of days">
@@ -89,3 +72,32 @@ function Chart({ days, summary }) {
     </details>
   `;
 }
+
+const Bars = ({ days, total, most }) => html`
+  <figure>
+    <svg
+      class="chart"
+      viewBox=${`0 0 ${days.length} 1`}
+      preserveAspectRatio="none"
+      role="img"
+      aria-label=${`Spent by day since ${day(days[0].date)}: ${money(total)} in all, ${money(most)} at most.`}
+    >
+      ${days.map(({ date, amount, count }, index) => {
+        const height = amount ? Math.max(0.02, amount / most) : 0;
+        return html`
+          <g key=${date}>
+            <rect class="chart-bar" x=${index + 0.08} y=${1 - height} width="0.84" height=${height} />
+            <rect class="chart-hit" x=${index} y="0" width="1" height="1">
+              <title>${`${day(date)}: ${money(amount)}, ${count} videos`}</title>
+            </rect>
+          </g>
+        `;
+      })}
+    </svg>
+    <figcaption class="chart-ends">
+      <span>${day(days[0].date)}</span>
+      <span>${`${money(most)} at most`}</span>
+      <span>today</span>
+    </figcaption>
+  </figure>
+`;

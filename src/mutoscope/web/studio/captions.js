@@ -54,7 +54,7 @@ export function Running({ take }) {
     : isWaiting
       ? queued(place)
       : capital(stage || (take.isLocal ? "Sending the pictures" : "Starting"));
-  const left = timeLeft(take.eta_low_seconds ?? take.eta_seconds, take.eta_high_seconds ?? take.eta_seconds);
+  const left = timeLeft(take.eta_low_seconds ?? take.eta_seconds, take.eta_high_seconds ?? take.eta_seconds, progress);
   const facts = [
     steps && step && !/\d/.test(stage) ? `step ${step} of ${steps}` : "",
     progress ? `${Math.round(progress * 100)} %` : "",

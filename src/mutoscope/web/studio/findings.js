@@ -20,7 +20,7 @@ export function Crop({ reference }) {
   const [x, y, across, down] = fit.crop;
   const kept = { left: `${x * 100}%`, top: `${y * 100}%`, width: `${across * 100}%`, height: `${down * 100}%` };
   return html`
-    <span class="crop" style=${{ "--own": width / height }} data-side=${width > height ? "wide" : "tall"}>
+    <span class="crop" style=${{ "--own": width / height }}>
       <span style=${kept}></span>
     </span>
   `;

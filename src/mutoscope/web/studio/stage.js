@@ -172,7 +172,7 @@ function Take({ take }) {
         ${
           take.preview
             ? html`
-                <img class="frames" src=${take.preview} alt="Frames of the video as they arrive" />
+                <${Foreseen} src=${take.preview} shape=${take.input?.aspect_ratio} />
               `
             : pair?.status === "completed"
               ? html`
@@ -187,6 +187,18 @@ function Take({ take }) {
       </div>
       <${Running} take=${take} />
     <//>
+  `;
+}
+
+/** Frames of the video as they arrive, side by side in one picture: leafed through, each as large as the stage. */
+function Foreseen({ src, shape }) {
+  const count = ({ target }) => {
+    const found = Math.round(target.naturalWidth / target.naturalHeight / ratioOf(shape));
+    target.style.setProperty("--frames", Math.max(1, found));
+  };
+  return html`
+    <img class="foreseen" src=${src} alt="Frames of the video as they arrive" onLoad=${count} />
+    <span class="veil-note">First look</span>
   `;
 }
 
