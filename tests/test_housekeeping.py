@@ -112,6 +112,16 @@ def test_what_a_dead_attempt_left_goes_and_what_a_running_one_writes_stays(house
     assert list(house.files.list("previews")) == [f"previews/{running}-1.jpg"]
 
 
+def test_what_a_finished_attempt_could_not_remove_goes(house: House) -> None:
+    made = house.succeed(1)
+    (house.scratch / f"{made}-1.mp4").write_bytes(b"was moved, and is here again after a power cut")
+    house.put(f"previews/{made}-1.jpg")
+    house.sweep()
+    assert list(house.scratch.iterdir()) == []
+    assert sorted(house.files.list("outputs")) == [f"outputs/{made}-1.jpg", f"outputs/{made}-1.mp4"]
+    assert list(house.files.list("previews")) == []
+
+
 def test_what_is_kept_to_save_work_goes_when_it_was_not_used_for_as_long(house: House) -> None:
     assert house.sweep() == 0  # where nothing was ever kept
     house.cache.mkdir()

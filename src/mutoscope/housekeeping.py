@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import structlog
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 
 _ATTEMPT = re.compile(r"([0-9a-f]{32})-(\d+)\.(?:mp4|jpg)")  # half-made copies of one carry its name, and more
 _STANDING = (Status.RUNNING, Status.SUCCEEDED)
+_UNDER_WAY = (Status.RUNNING,)  # of whose attempts there are previews, and files in the scratch folder
 _LOOKED_UP_AT_ONCE = 500
 _UPLOAD_SECONDS = 3600  # an upload that is still arriving is younger than this
 
@@ -71,8 +72,9 @@ def sweep(store: Store, files: Files, retention_days: float) -> int:
         removed += len(old)
     forget_submissions(store.database, store.database.now() - REMEMBERED_SECONDS)
     store.expire()
-    for key in _orphans(store, chain(files.list("outputs"), files.list("previews"))):
-        files.delete(key)
+    for folder, counting in (("outputs", _STANDING), ("previews", _UNDER_WAY)):
+        for key in _orphans(store, files.list(folder), counting):
+            files.delete(key)
     return removed
 
 
@@ -80,7 +82,7 @@ def tidy(store: Store, scratch: Path, cache: Path, retention_days: float) -> Non
     """Remove what was left in this machine's own folders."""
     before = time.time() - retention_days * 86_400
     if scratch.is_dir():
-        for name in _orphans(store, (path.name for path in scratch.iterdir())):
+        for name in _orphans(store, (path.name for path in scratch.iterdir()), _UNDER_WAY):
             (scratch / name).unlink(missing_ok=True)
         for path in scratch.glob("upload-*"):
             with suppress(FileNotFoundError):  # it has arrived meanwhile
@@ -92,16 +94,16 @@ def tidy(store: Store, scratch: Path, cache: Path, retention_days: float) -> Non
                 path.unlink()
 
 
-def _orphans(store: Store, names: Iterable[str]) -> Iterator[str]:
-    """Those files that carry the name of an attempt that neither runs nor won.
+def _orphans(store: Store, names: Iterable[str], counting: Sequence[Status]) -> Iterator[str]:
+    """Those files that carry the name of an attempt that is in none of these states.
 
     Rows are read after the names they are held against, so whatever has won meanwhile is seen to have.
     """
     remaining = iter(names)
     while batch := list(islice(remaining, _LOOKED_UP_AT_ONCE)):
         attempts = {name: (match[1], int(match[2])) for name in batch if (match := _ATTEMPT.search(name))}
-        counting = standing(store.database, {task_id for task_id, _ in attempts.values()})
-        yield from (name for name, attempt in attempts.items() if attempt not in counting)
+        found = standing(store.database, {task_id for task_id, _ in attempts.values()}, counting)
+        yield from (name for name, attempt in attempts.items() if attempt not in found)
 
 
 def ended_before(database: Database, moment: float, limit: int = 500) -> list[Task]:
@@ -113,13 +115,13 @@ def ended_before(database: Database, moment: float, limit: int = 500) -> list[Ta
         return [task_from_row(row) for row in connection.execute(query).mappings()]
 
 
-def standing(database: Database, task_ids: Iterable[str]) -> set[tuple[str, int]]:
-    """Of these tasks, (id, attempt) of the attempts that run or have won: the only ones whose files count."""
+def standing(database: Database, task_ids: Iterable[str], states: Sequence[Status] = _STANDING) -> set[tuple[str, int]]:
+    """Of these tasks, (id, attempt) of the last attempts of those in these states: the only ones whose files count."""
     # The status is judged here: SQLite would take the index on it, and read all that ever succeeded.
     query = select(tasks.c.id, tasks.c.attempt, tasks.c.status).where(tasks.c.id.in_(task_ids))
     with database.connect() as connection:
         rows = connection.execute(query)
-        return {(task_id, attempt) for task_id, attempt, status in rows if status in _STANDING}
+        return {(task_id, attempt) for task_id, attempt, status in rows if status in states}
 
 
 class Housekeeper:
