@@ -17,6 +17,9 @@ EXPERIMENTS = {
     "pauses": ("chaos.pauses", "SIGSTOP of workers past their lease, and SIGCONT: late writes are refused"),
     "soak": ("chaos.soak", "an hour of mixed load, watching memory and open files"),
     "lost-writes": ("chaos.lostwrites", "power cuts that lose what was not flushed"),
+    "mutations": ("chaos.mutate", "deliberate faults in the product, which the tests have to catch"),
+    "queue": ("chaos.backlog", "100,000 tasks wait: a restart, and claims"),
+    "listeners": ("chaos.listeners", "thousands follow a task's events"),
 }
 
 

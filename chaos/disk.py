@@ -28,14 +28,10 @@ def library() -> Path:
     return built
 
 
-def recorded(home: Path, journal: Path, deaf: str = "") -> dict[str, str]:
-    """The environment of processes all of whose writes below `home` are noted in `journal`, which begins empty.
-
-    `deaf`: paths that hold this part are not flushed when asked.
-    """
+def recorded(home: Path, journal: Path) -> dict[str, str]:
+    """The environment of processes all of whose writes below `home` are noted in `journal`, which begins empty."""
     journal.write_bytes(b"")
-    told = {"LD_PRELOAD": str(library()), "CHAOS_DISK_ROOT": str(home), "CHAOS_DISK_JOURNAL": str(journal)}
-    return told | ({"CHAOS_DISK_DEAF": deaf} if deaf else {})
+    return {"LD_PRELOAD": str(library()), "CHAOS_DISK_ROOT": str(home), "CHAOS_DISK_JOURNAL": str(journal)}
 
 
 def note(journal: Path, kind: bytes, text: str) -> None:

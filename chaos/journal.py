@@ -27,6 +27,7 @@ class Node:
     """A file, or a folder: what of it has been flushed, and what was written since: (offset, bytes), or a new size."""
 
     is_folder: bool = False
+    is_deaf: bool = False
     flushed: bytearray = field(default_factory=bytearray)
     later: list[tuple[int, bytes | None]] = field(default_factory=list)
 
@@ -56,10 +57,14 @@ Change = dict[str, Node | None]
 
 
 class Disk:
-    """The state after the records that were played; `root` is the folder that was recorded."""
+    """The state after the records that were played; `root` is the folder that was recorded.
 
-    def __init__(self, root: Path) -> None:
+    `deaf`: files that were made under a path with this part in it are never flushed, as if nobody had asked.
+    """
+
+    def __init__(self, root: Path, deaf: str = "") -> None:
         self._root = str(root)
+        self._deaf = deaf
         self._nodes: dict[int, Node] = {}
         self._names: dict[str, Node] = {}  # as any process sees them
         self._flushed: dict[str, Node] = {}
@@ -78,13 +83,14 @@ class Disk:
             self._nodes[inode].later.append((offset, None))
             return
         if kind == b"S":
-            self._nodes[inode].flush()
+            if not self._nodes[inode].is_deaf:
+                self._nodes[inode].flush()
             return
         path = first.decode()
         if kind == b"D":
             self._flush_folder(path)
         elif kind == b"C":
-            node = self._nodes[inode] = Node()
+            node = self._nodes[inode] = Node(is_deaf=bool(self._deaf) and self._deaf in path)
             self._change({path: node})
         elif kind == b"M":
             self._change({path: Node(is_folder=True)})
@@ -106,7 +112,7 @@ class Disk:
             names |= change
         left = {name: node for name, node in names.items() if node is not None}
         contents: dict[int, bytearray] = {}
-        target.mkdir(mode=0o700)
+        target.mkdir(mode=0o700, parents=True)
         for name, node in sorted(left.items()):
             above = [str(each) for each in PurePosixPath(name).parents]
             if any(each not in left for each in above[: above.index(self._root)]):

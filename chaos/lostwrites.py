@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from mutoscope.store import Store
 
 _SETTINGS = {"max_queued": 100, "lease_seconds": 5, "engines": "animatic"}
 _FIRST_START = 0.15  # of the cuts, before the load began
-_LIES = {"mutoscope.db": "the database's files", "files/": "uploads, videos and posters"}
+_LIES = {"mutoscope.db": "the database's files", "scratch/": "uploads, videos and posters"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,68 +47,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> bool:
-    print("an honest disk", flush=True)
-    found = lose_writes(arguments.cuts, arguments.seconds, arguments.start_every, arguments.seed)
-    for lie, of in _LIES.items():
-        print(f"a disk that lies about {of}", flush=True)
-        blind = lose_writes(max(20, arguments.cuts // 5), arguments.seconds / 3, 0, arguments.seed, lie)
-        found.figures[f"without the flushes of {of}: states that are broken"] = (
-            f"{blind.figures['broken states']} of {blind.figures['power cuts']}"
-        )
-        found.expect(blind.broken, f"without the flushes of {of}, nothing is found to be lost")
+    with recorded(arguments.seconds, arguments.seed) as run:
+        found = run.lose_writes(arguments.cuts, arguments.seed, start_every=arguments.start_every)
+        for part, of in _LIES.items():
+            blind = run.lose_writes(max(20, arguments.cuts // 5), arguments.seed, deaf=part)
+            found.figures[f"the same without the flushes of {of}: broken states"] = (
+                f"{blind.figures['broken states']} of {blind.figures['power cuts']}"
+            )
+            found.expect(blind.broken, f"without the flushes of {of}, nothing is found to be lost")
     what = (
         "Every write, flush and rename below the home folder is recorded, in all processes, from the first start of an "
         "empty folder on. Power cuts are then made at random moments of the record: what was flushed is kept, of the "
         "rest any part, and writes are torn between sectors; a name lasts only when its folder was flushed. Each state "
-        "is opened and checked, and on every "
-        f"{arguments.start_every}th a server is started, which has to bring every task to its end. The same run "
-        "without some of the flushes has to fail."
+        f"is opened and checked, and on every {arguments.start_every}th a server is started, which has to bring every "
+        "task to its end. The same record without some of the flushes has to fail."
     )
     report.conclude(arguments, "lost-writes", "Power cuts that lose what was not flushed", what, found)
     return not found.broken
 
 
-def lose_writes(cuts: int, seconds: float, start_every: int, seed: int, deaf: str = "") -> Findings:
-    """Record a run, and cut its power so often. `start_every` 0: no server is started."""
-    chance = random.Random(seed)
-    found = Findings()
+@contextlib.contextmanager
+def recorded(seconds: float, seed: int) -> Iterator[Run]:
+    """Record a run under so many seconds of load."""
     with tempfile.TemporaryDirectory(prefix="mutoscope-chaos-") as folder:
-        home, journal = Path(folder, "home"), Path(folder, "journal")
-        recording = [sys.executable, "-m", "chaos.lostwrites", str(home), str(journal), str(seconds), str(seed)]
-        subprocess.run(recording, env={**os.environ, **disk.recorded(home, journal, deaf)}, check=True)
-        kinds = [kind for kind, *_ in records(journal)]
-        print(f"{len(kinds):,} records", flush=True)
+        run = Run(Path(folder))
+        recording = [sys.executable, "-m", "chaos.lostwrites", str(run.home), str(run.journal), str(seconds), str(seed)]
+        subprocess.run(recording, env={**os.environ, **disk.recorded(run.home, run.journal)}, check=True)
+        yield run
+
+
+class Run:
+    """A run that was recorded: its home, and all that happened there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.journal = folder / "home", folder / "journal"
+        self._left = folder / "left"
+
+    def lose_writes(self, cuts: int, seed: int, *, start_every: int = 0, deaf: str = "") -> Findings:
+        """Cut its power so often, and start a server on every so many-th state. `deaf` as in Disk."""
+        chance = random.Random(seed)
+        found = Findings()
+        kinds = [kind for kind, *_ in records(self.journal)]
         begin = kinds.index(b"B")
         num_first = round(cuts * _FIRST_START)
         moments = Counter(chance.randrange(begin) for _ in range(num_first))
         moments.update(chance.randrange(begin, len(kinds)) for _ in range(cuts - num_first))
-        broken_states = num_started = count = 0
-        state = Disk(home)
-        for number, record in enumerate(records(journal)):
-            state.play(*record)
+        num_broken = num_started = count = 0
+        state = Disk(self.home, deaf)
+        for number, each in enumerate(records(self.journal)):
+            state.play(*each)
             for _ in range(moments[number]):
                 count += 1
-                left = Path(folder, "left")
-                state.cut(left, chance)
-                wrong = check(left, state)
+                state.cut(self._left, chance)
+                wrong = check(self._left, state)
                 if not wrong and start_every and number > begin and count % start_every == 0:
                     num_started += 1
-                    wrong = go_on(left, state)
-                found.broken += [f"cut {count}, after record {number:,}: {each}" for each in wrong]
-                broken_states += bool(wrong)
-                shutil.rmtree(left)
+                    wrong = go_on(self._left, state)
+                found.broken += [f"cut {count}, after record {number:,}: {fault}" for fault in wrong]
+                num_broken += bool(wrong)
+                shutil.rmtree(self._left)
                 if count % 25 == 0:
-                    print(f"{count} power cuts, {broken_states} broken states", flush=True)
+                    print(f"{count} power cuts, {num_broken} broken states", flush=True)
         counted = Counter(kinds)
         found.figures = {
             "power cuts": count,
-            "broken states": broken_states,
+            "broken states": num_broken,
             "states that a server was started on": num_started,
             "writes recorded": counted[b"W"],
             "flushes of files and of folders": f"{counted[b'S']:,} and {counted[b'D']:,}",
             "tasks acknowledged by the end": counted[b"A"],
         }
-    return found
+        return found
 
 
 def check(home: Path, state: Disk) -> list[str]:
@@ -205,6 +215,7 @@ class _Noted(set[str]):
 def record(home: Path, journal: Path, seconds: float, seed: int) -> None:
     """Run an installation under load. Everything is noted in this process, and in all that it starts."""
     fleet = Fleet(home, dict(_SETTINGS))
+    fleet.members = [fleet.member("server")]
     for key in (fleet.key, fleet.installation.key):
         disk.note(journal, b"K", key)
     with contextlib.ExitStack() as stack:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 
@@ -57,15 +54,6 @@ class S3Server:
         answer = httpx.put(f"{self.endpoint}/{name}", content=body, trust_env=False)
         assert answer.status_code == 200, answer.text
         return f"s3://{name}/some/prefix"
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """It takes connections and answers none, as long as the block lasts."""
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         self._process.terminate()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from mutoscope.commits import GroupCommit
 from mutoscope.keys import Keys
@@ -138,3 +138,19 @@ def test_a_database_that_is_locked_for_good_is_told_to_the_caller(tmp_path: Path
     asyncio.run(run())
     commits.close()
     store.database.close()
+
+
+def test_nobody_is_answered_before_the_commit(tmp_path: Path) -> None:
+    with open_database(f"sqlite:///{tmp_path}/db") as database, closing(GroupCommit(database)) as commits:
+        nobody = Caller("no key", "no account", frozenset())
+
+        def add_for_nobody(connection: Connection) -> str:
+            connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")  # so that it is the commit that fails
+            Store(database).add(uuid.uuid4().hex, nobody, "m", "animatic", REQUEST, connection=connection)
+            return "accepted"
+
+        async def run() -> None:
+            with pytest.raises(IntegrityError):
+                await commits.run(add_for_nobody)
+
+        asyncio.run(run())

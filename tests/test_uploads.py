@@ -20,9 +20,9 @@ LIMIT = 200_000
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory, database_settings: dict[str, str]) -> Iterator[Installation]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A server that takes files of 200 kB at most and fetches from no private network."""
-    installation = Installation(tmp_path_factory.mktemp("small") / "home", max_image_bytes=LIMIT, **database_settings)
+    installation = Installation(tmp_path_factory.mktemp("small") / "home", max_image_bytes=LIMIT)
     installation.env["MUTOSCOPE_ALLOW_NETWORKS"] = ""
     yield installation.start()
     installation.close()

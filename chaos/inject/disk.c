@@ -3,8 +3,7 @@
  * Everything below CHAOS_DISK_ROOT that changes a file or a name is noted in the journal CHAOS_DISK_JOURNAL,
  * in the order in which it happened, across processes; `chaos/journal.py` reads it and says what a power cut may leave.
  * CHAOS_DISK_FAULT is a file of 512 bytes: an errno and a part of a path. Where a path holds that part, nothing can
- * be written. CHAOS_DISK_DEAF is a part of a path, too: files there are not flushed when asked, as if by a disk
- * that lies, or a program that forgot to ask.
+ * be written.
  *
  * Left out: memory maps (SQLite's -shm, which no recovery reads) and what nobody here uses, which aborts the process
  * rather than go unnoticed.
@@ -51,7 +50,7 @@ struct opened {
 
 static struct opened table[MOST_FILES];
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static const char *root, *deaf;
+static const char *root;
 static size_t root_length;
 static int journal = -1;
 static volatile struct fault *fault;
@@ -59,7 +58,6 @@ static volatile struct fault *fault;
 __attribute__((constructor)) static void begin(void) {
     const char *name = getenv("CHAOS_DISK_ROOT"), *control = getenv("CHAOS_DISK_FAULT");
     if (name == NULL) return;
-    deaf = getenv("CHAOS_DISK_DEAF");
     if (getenv("CHAOS_DISK_JOURNAL") != NULL) {
         long found = syscall(SYS_openat, AT_FDCWD, getenv("CHAOS_DISK_JOURNAL"), O_WRONLY | O_APPEND | O_CLOEXEC);
         if (found < 0) abort();
@@ -216,7 +214,6 @@ static int sync_noted(int number, long call) {
     struct stat now;
     if (root == NULL || fstat(number, &now) != 0) return (int)syscall(call, number);
     struct opened *file = opened_as(number);
-    if (file != NULL && deaf != NULL && strstr(file->path, deaf) != NULL) return 0;
     int done = (int)syscall(call, number);
     if (done != 0) return done;
     if (file != NULL) {
