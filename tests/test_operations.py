@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -225,8 +226,12 @@ def test_no_secret_is_in_any_log_or_figure(install: Callable[..., Installation],
         assert canary not in shown
 
 
-def test_errors_of_the_database_come_without_values(store: Store) -> None:
-    twice = [{"id": "a", "name": "canary", "created_at": 0.0}] * 2
-    with store.database.write() as connection, pytest.raises(IntegrityError) as caught:
-        connection.execute(insert(accounts), twice)
-    assert "canary" not in str(caught.value)
+@pytest.mark.parametrize("wrong", [{"id": "b", "created_at": 0.0}, {"id": "b", "name": "canary-2", "created_at": None}])
+def test_errors_of_the_database_come_without_values(store: Store, wrong: dict[str, object]) -> None:
+    rows = [{"id": "a", "name": "canary", "created_at": 0.0}, {"name": "canary", **wrong}]
+    with store.database.write() as connection:
+        connection.execute(insert(accounts), rows[0])
+    with pytest.raises(IntegrityError) as caught, store.database.write() as connection:
+        connection.execute(insert(accounts), rows[1])
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+    assert "constraint" in str(caught.value)

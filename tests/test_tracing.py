@@ -80,5 +80,8 @@ def test_submit_render_and_webhook_are_one_trace(
     assert {span.trace_id.hex() for _, span in collector.spans} == {task_id}
     submit = next(span for _, span in collector.spans if span.name == "submit")
     assert [link.trace_id.hex() for link in submit.links] == ["0af7651916cd43dd8448eb211c80319c"]
-    for canary in (b"canary", server.key.encode()):
+    signature = server.result(task_id)["outputs"][0].rpartition("signature=")[2]
+    assert len(signature) == 64
+    secret = server.http.get("/api/v3/webhook/secret").json()["data"]["secret"].removeprefix("whsec_")
+    for canary in (b"canary", server.key.encode(), signature.encode(), secret.encode()):
         assert canary not in collector.raw

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    ExceptionContext,
     Float,
     ForeignKey,
     Index,
@@ -251,7 +252,7 @@ def make_engine(url: str, *, connections: int = 16) -> Engine:
             event.listen(engine, "connect", _set_up_sqlite)
             return engine
         if kind == "postgresql":
-            return create_engine(
+            engine = create_engine(
                 parsed.set(drivername="postgresql+psycopg"),
                 hide_parameters=True,
                 pool_pre_ping=True,
@@ -260,6 +261,8 @@ def make_engine(url: str, *, connections: int = 16) -> Engine:
                 pool_timeout=10,
                 connect_args={name: value for name, value in _POSTGRES.items() if name not in parsed.query},
             )
+            event.listen(engine, "handle_error", _keep_first_line)
+            return engine
     except ArgumentError:
         raise SettingsError(
             "MUTOSCOPE_DATABASE_URL is no URL: sqlite:///path or postgresql://user@host/name."
@@ -287,6 +290,13 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _keep_first_line(context: ExceptionContext) -> None:
+    # What follows the first line of PostgreSQL's errors quotes the row that was refused, all of it.
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if error is not None and error.args:
+            error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
 
 
 _MIGRATING = 0x6D75746F  # PostgreSQL's advisory lock for it; any number that nobody else takes

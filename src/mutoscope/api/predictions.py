@@ -44,7 +44,7 @@ busy = APIRouter(tags=["predictions"], route_class=LeanRoute, dependencies=[Depe
 
 
 async def result(request: Request) -> Response:
-    """A caller's task as it stands."""
+    """A caller's task as it stands. A task belongs to the key that made it, so no scope is asked for besides."""
     server = request.app.state.server
     known, task = await read(server, server.store.poll, digest_of_key(request), request.path_params["task_id"])
     if not known:
