@@ -15,6 +15,8 @@ EXPERIMENTS = {
     "kills": ("chaos.kills", "SIGKILL of API, supervisor and workers at random moments, under load"),
     "failpoints": ("chaos.failpoints", "SIGKILL at named moments before, in and after every write of the journey"),
     "pauses": ("chaos.pauses", "SIGSTOP of workers past their lease, and SIGCONT: late writes are refused"),
+    "postgres": ("chaos.postgres", "PostgreSQL restarted, and its connections cut, under load"),
+    "bucket": ("chaos.bucket", "a bucket that fails, is slow, and resets connections, under load"),
     "soak": ("chaos.soak", "an hour of mixed load, watching memory and open files"),
     "lost-writes": ("chaos.lostwrites", "power cuts that lose what was not flushed"),
     "mutations": ("chaos.mutate", "deliberate faults in the product, which the tests have to catch"),

@@ -155,21 +155,25 @@ class Database:
 
 
 def insist(
-    action: Callable[[], Result], wait: Callable[[float], bool], seconds: float = float("inf"), what: str = ""
+    action: Callable[[], Result],
+    wait: Callable[[float], bool],
+    seconds: float = float("inf"),
+    what: str = "the database",
+    away: tuple[type[Exception], ...] = UNREACHABLE,
 ) -> Result:
     """What `action` returns; tried again, ever more slowly, while the database can't be reached.
 
-    `wait` sleeps so many seconds, and returns True to have it given up; `seconds` is how long to go on. Then it raises
-    what `action` raised.
+    `what` names another thing that may be `away`, by what it raises then. `wait` sleeps so many seconds, and returns
+    True to have it given up; `seconds` is how long to go on. Then it raises what `action` raised.
     """
     pause, until = _FIRST_PAUSE_SECONDS, time.monotonic() + seconds
     while True:
         try:
             return action()
-        except UNREACHABLE as error:
+        except away as error:
             if time.monotonic() + pause > until:
                 raise
-            log.warning("the database can't be used; it is tried again", what=what, error=str(error).splitlines()[0])
+            log.warning(f"{what} can't be used; it is tried again", error=str(error).splitlines()[0])
             if wait(pause):
                 raise
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -21,7 +21,7 @@ import structlog
 from mutoscope import tracing
 from mutoscope.database import UNREACHABLE, insist
 from mutoscope.engines import Engine, EngineLostError, Pixels
-from mutoscope.files import Files, Links
+from mutoscope.files import Files, FilesAwayError, Links, discard
 from mutoscope.film import Film, share_rendered
 from mutoscope.opening import opener
 from mutoscope.references import Limits, Recent
@@ -102,6 +102,13 @@ class Worker:
         # A database that is restarted, or away for a while, costs no task and no work that is done.
         return insist(write, self.stopping.wait)
 
+    def _insist_on_files(self, action: Callable[[], Result]) -> Result:
+        # Nor does a bucket. Whoever is told to stop meanwhile gives the task back.
+        try:
+            return insist(action, self.stopping.wait, what="the place for files", away=(FilesAwayError,))
+        except FilesAwayError:
+            raise Stopped from None
+
     def run_once(self, task: Task, engine: Engine) -> None:
         """Render one claimed task to its end, whatever that is. Raises what ends this worker, or its engine
         (EngineLostError)."""
@@ -142,8 +149,10 @@ class Worker:
         stem = f"{task.id}-{task.attempt}"
         video, poster = self.scratch / f"{stem}.mp4", self.scratch / f"{stem}.jpg"
         film = Film(engine, task.request, video, poster, scope=task.account_id, recent=self._recent)
+        open_own = opener(self.links, self.files, self.limits.max_bytes)
         with closing(Previews(self.files, self.scratch, stem)) as previews:
-            with closing(film.shoot(self.limits, opener(self.links, self.files, self.limits.max_bytes))) as shots:
+            shooting = film.shoot(self.limits, lambda reference: self._insist_on_files(lambda: open_own(reference)))
+            with closing(shooting) as shots:
                 for shot in shots:
                     if self.stopping.is_set():
                         raise Stopped
@@ -156,22 +165,21 @@ class Worker:
         shot_at = time.monotonic()
         receipt = film.receipt()
         output, picture = f"outputs/{video.name}", f"outputs/{poster.name}"
-        self.files.put(picture, poster)
-        self.files.put(output, video)
+        self._insist_on_files(lambda: self.files.put(picture, poster))
+        self._insist_on_files(lambda: self.files.put(output, video))
         timings = {**film.timings, "storing": round((time.monotonic() - shot_at) * 1000)}
         hold = self._insist(lambda: self.store.succeed(task, output, picture, timings, receipt))
         if hold is not Hold.KEPT:
-            self.files.delete(output)
-            self.files.delete(picture)
+            discard(self.files, [output, picture])
             raise Canceled if hold is Hold.CANCEL else LeaseLost
         log.info("task succeeded", task=task.id, attempt=task.attempt, **timings)
 
     def _clear_former_attempts(self, task: Task) -> None:
         """Remove what earlier attempts left: they are fenced off, so nobody else will."""
         for attempt in range(1, task.attempt):
-            self.files.delete(preview_key(f"{task.id}-{attempt}"))
+            stem = f"{task.id}-{attempt}"
+            discard(self.files, [preview_key(stem), f"outputs/{stem}.mp4", f"outputs/{stem}.jpg"])
             for suffix in ("mp4", "jpg"):
-                self.files.delete(f"outputs/{task.id}-{attempt}.{suffix}")
                 (self.scratch / f"{task.id}-{attempt}.{suffix}").unlink(missing_ok=True)
 
 
@@ -191,17 +199,24 @@ class Previews:
         self._key = preview_key(stem)
         self._count = 0
 
-    def put(self, pixels: Pixels) -> str:
-        """Store (height, width, 3) RGB uint8; returns what the row says of it: the file's key, `#`, and which it is."""
+    def put(self, pixels: Pixels) -> str | None:
+        """Store (height, width, 3) RGB uint8; returns what the row says of it: the file's key, `#`, and which it is.
+
+        None where there is no place for it: the video needs no preview.
+        """
         self._count += 1
         write_jpeg(self._part, pixels)
-        self._files.put(self._key, self._part)
+        try:
+            self._files.put(self._key, self._part)
+        except FilesAwayError as error:
+            log.warning("a preview could not be kept", file=self._key, error=str(error))
+            return None
         return f"{self._key}#{self._count}"
 
     def close(self) -> None:
         """Remove it: it lives no longer than its attempt."""
         if self._count:
-            self._files.delete(self._key)
+            discard(self._files, [self._key])
 
 
 def preview_key(stem: str) -> str:

@@ -15,10 +15,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mutoscope.api import wavespeed
-from mutoscope.api.callers import ApiError, unreachable, unstorable
+from mutoscope.api.callers import AWAY, ApiError, unreachable, unstorable
 from mutoscope.api.predictions import result
 from mutoscope.api.submit import submit
-from mutoscope.database import UNREACHABLE
 from mutoscope.models import MODELS
 
 
@@ -41,7 +40,7 @@ class BusyRoutes:
             response = await function(request)
         except ApiError as error:
             response = wavespeed.refusal(error)
-        except UNREACHABLE as error:
+        except AWAY as error:
             response = wavespeed.refusal(unreachable(error))
         except DataError:
             response = wavespeed.refusal(unstorable())

@@ -9,6 +9,8 @@ from fastapi import Depends
 from fastapi.security import HTTPBearer
 from starlette.requests import Request
 
+from mutoscope.database import UNREACHABLE
+from mutoscope.files import FilesAwayError
 from mutoscope.tasks import Caller, Scope
 
 log = structlog.get_logger()
@@ -63,8 +65,16 @@ def unknown_key() -> ApiError:
     return ApiError(401, message, "invalid_api_key", _CHALLENGE)
 
 
+AWAY = (*UNREACHABLE, FilesAwayError)
+"""What is raised while the database or the place for files can't be used: the same may be well in a moment."""
+
+
 def unreachable(error: Exception) -> ApiError:
-    """The error for a database that can't be reached, or is too busy."""
+    """The error for a database, or a place for files, that can't be reached or is too busy."""
+    if isinstance(error, FilesAwayError):
+        log.warning("files can't be used", error=str(error))
+        message = "Files can't be read or kept right now: try again in a few seconds."
+        return ApiError(503, message, "files_unavailable", {"Retry-After": "5"})
     log.warning("the database can't be used", error=str(error).splitlines()[0])
     message = "The database can't be reached right now: try again in a few seconds."
     return ApiError(503, message, "database_unavailable", {"Retry-After": "2"})

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from mutoscope.api import answers, wavespeed
 from mutoscope.api.callers import ApiError, base_url, bearer, digest_of_key, maker, reader, unknown_key
+from mutoscope.files import discard
 from mutoscope.tasks import Caller, Status, Task
 
 Result = TypeVar("Result")
@@ -159,8 +160,7 @@ def forget(server: Any, *ended: Task) -> None:
     server.store.remove([task.id for task in ended])
     for task in ended:
         kept = [image[5:] for image in task.request.images if image.startswith("file:")]
-        for key in (*task.files, *kept):
-            server.files.delete(key)
+        discard(server.files, (*task.files, *kept))
 
 
 def unknown_task() -> ApiError:

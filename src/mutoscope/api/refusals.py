@@ -12,8 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mutoscope.api import openai, wavespeed
-from mutoscope.api.callers import ApiError, unreachable, unstorable
-from mutoscope.database import UNREACHABLE
+from mutoscope.api.callers import AWAY, ApiError, unreachable, unstorable
 from mutoscope.models import ANIMATIC, MODELS, shown
 
 _ERROR_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
@@ -27,7 +26,7 @@ def tell_refusals(app: FastAPI) -> None:
         RequestValidationError: _on_invalid,
         ClientDisconnect: _on_hang_up,
         DataError: _on_unstorable,
-        **dict.fromkeys(UNREACHABLE, _on_unreachable),
+        **dict.fromkeys(AWAY, _on_unreachable),
         Exception: _on_fault,
     }
     for kind, handler in handlers.items():

@@ -31,6 +31,7 @@ from mutoscope.api.bodies import parse_object, read_json
 from mutoscope.api.callers import ApiError, base_url, bearer, digest_of_key, require, unknown_key
 from mutoscope.api.predictions import LeanRoute, path_parameter, read, show_async, unknown_task
 from mutoscope.api.uploads import keep
+from mutoscope.files import discard
 from mutoscope.models import ANIMATIC, MAX_URL, MODELS, InputError, Model, ReferenceToVideo, parse_input, shown
 from mutoscope.references import FetchError, open_data_uri
 from mutoscope.references.targets import parse
@@ -113,7 +114,7 @@ async def accept(request: Request, caller: Caller, model: Model, asked: VideoReq
         outcome = Admitted(task, is_new=True) if task is not None else outcome
     if not isinstance(outcome, Admitted) or outcome.task.id != submission.task_id:
         kept = [new[5:] for new, old in zip(asked.images, sent.images, strict=True) if new != old]
-        await run_in_threadpool(_delete, server, kept)
+        await run_in_threadpool(discard, server.files, kept)
     if not isinstance(outcome, Admitted):
         raise refused(outcome)
     if outcome.is_new:
@@ -312,11 +313,6 @@ def _flag(body: dict[str, Any], name: str) -> bool:
 
 def _usd(micros: int) -> str:
     return f"{pricing.usd(micros):.6f}".rstrip("0").rstrip(".") + " USD"
-
-
-def _delete(server: Any, keys: list[str]) -> None:
-    for key in keys:
-        server.files.delete(key)
 
 
 def _keep_data_uris(server: Any, key_id: str, asked: VideoRequest) -> VideoRequest:

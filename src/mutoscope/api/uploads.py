@@ -127,7 +127,10 @@ def keep(server: Any, key_id: str, data: bytes, name: str) -> str:
     part.write_bytes(data)
     # The row first: a crash between the two leaves a row that retention removes, not a file that nothing knows.
     server.uploads.add(upload_id, key_id, filename=name, content_type=type_of(name), size=len(data), file=key)
-    server.files.put(key, part)
+    try:
+        server.files.put(key, part)
+    finally:
+        part.unlink(missing_ok=True)
     return key
 
 

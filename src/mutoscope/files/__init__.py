@@ -12,12 +12,16 @@ import mimetypes
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+
+import structlog
+
+log = structlog.get_logger()
 
 Method = Literal["GET", "PUT"]
 ReadMethod = Literal["GET", "HEAD"]
@@ -28,6 +32,10 @@ _MARK = ".installation"
 
 class FilesError(Exception):
     """The place for files can't be used; says why."""
+
+
+class FilesAwayError(FilesError):
+    """The place for files can't be used right now, and may be well in a moment; says why."""
 
 
 class FileTooLargeError(Exception):
@@ -60,6 +68,8 @@ def read_secret(home: Path, name: str) -> bytes:
 
 class Files(Protocol):
     """The contract: a place for files, each whole or absent, named by keys such as `outputs/3f…-1.mp4`.
+
+    Each may raise FilesAwayError; then the same may be tried again.
 
     `disk` is a folder of the disk that they fill; None where that is not this machine's.
     """
@@ -239,6 +249,15 @@ def open_files(url: str, public_endpoint: str = "") -> Files:
         return LocalFiles(Path(unquote(parts.path)))
     except OSError as error:
         raise FilesError(f"The folder for files, {unquote(parts.path)}, can't be used: {error.strerror}.") from error
+
+
+def discard(files: Files, keys: Iterable[str]) -> None:
+    """Delete files that are nobody's any more, as far as can be; housekeeping removes what is left of them."""
+    for key in keys:
+        try:
+            files.delete(key)
+        except FilesAwayError as error:
+            log.warning("a file could not be deleted: it is left to housekeeping", file=key, error=str(error))
 
 
 class Links:

@@ -22,11 +22,12 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from mutoscope.files import FilesError, FileTooLargeError, ReadMethod, type_of
+from mutoscope.files import FilesAwayError, FilesError, FileTooLargeError, ReadMethod, type_of
 
 _LONGEST_SECONDS = 7 * 86_400  # S3 honours no presigned URL for longer
 _MARK = ".installation"
 _PART_BYTES = 8 * 2**20  # larger files are sent in parts of this size, several at once
+_CHECKED_SECONDS = 30.0  # a bucket that was well a moment ago need not be asked by each probe of readiness
 _IN_DOUBT = re.compile(r"PermanentRedirect|AuthorizationHeaderMalformed|301|IllegalLocationConstraint")
 
 
@@ -48,6 +49,7 @@ class S3Files:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         self._store = self._open(endpoint)
         self._signer = self._open(public_endpoint) if public_endpoint else self._store
+        self._well_until = float("-inf")
 
     def _open(self, endpoint: str) -> S3Store:
         try:
@@ -63,7 +65,12 @@ class S3Files:
             raise FilesError(f"The bucket {self.bucket} can't be used: {_first_line(error)}.") from error
 
     def check(self) -> None:
-        """Write, read and delete a small file. Raises FilesError, in a sentence that says what to mend."""
+        """Write, read and delete a small file, unless that went well a moment ago.
+
+        Raises FilesError, in a sentence that says what to mend.
+        """
+        if time.monotonic() < self._well_until:
+            return
         key = f"scratch/check-{secrets.token_hex(8)}"
         try:
             obstore.put(self._store, key, b"mutoscope")
@@ -71,6 +78,18 @@ class S3Files:
             obstore.delete(self._store, key)
         except (BaseError, FileNotFoundError) as error:
             raise FilesError(self._explain(error)) from error
+        self._well_until = time.monotonic() + _CHECKED_SECONDS
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """What the store says of a file is for who asked; all else says that it can't be used."""
+        try:
+            yield
+        except (NotFoundError, AlreadyExistsError):
+            raise
+        except BaseError as error:
+            self._well_until = float("-inf")
+            raise FilesAwayError(self._explain(error)) from error
 
     def _explain(self, error: Exception) -> str:
         where = f"The bucket {self.bucket} can't be used"
@@ -90,9 +109,10 @@ class S3Files:
 
     def owner(self, candidate: str) -> str:
         """The id of the installation whose files these are: from now on `candidate`, where they were nobody's."""
-        with suppress(AlreadyExistsError, FileExistsError):
+        with suppress(AlreadyExistsError, FileExistsError), self._asking():
             obstore.put(self._store, _MARK, candidate.encode(), mode="create", use_multipart=False)
-        return bytes(obstore.get(self._store, _MARK).bytes()).decode()
+        with self._asking():
+            return bytes(obstore.get(self._store, _MARK).bytes()).decode()
 
     def put(self, key: str, source: Path, *, replace: bool = True) -> None:
         """Move the finished file `source` here: whole, or not at all.
@@ -101,15 +121,16 @@ class S3Files:
         """
         _check_key(key)
         try:
-            obstore.put(
-                self._store,
-                key,
-                source,
-                attributes={"Content-Type": type_of(key), "Cache-Control": "private, immutable"},
-                mode="overwrite" if replace else "create",
-                use_multipart=None if replace else False,
-                chunk_size=_PART_BYTES,
-            )
+            with self._asking():
+                obstore.put(
+                    self._store,
+                    key,
+                    source,
+                    attributes={"Content-Type": type_of(key), "Cache-Control": "private, immutable"},
+                    mode="overwrite" if replace else "create",
+                    use_multipart=None if replace else False,
+                    chunk_size=_PART_BYTES,
+                )
         except (AlreadyExistsError, FileExistsError) as error:
             raise FileExistsError(key) from error
         source.unlink()
@@ -118,10 +139,11 @@ class S3Files:
         """The bytes of a file; None if there is none. Raises FileTooLargeError where there are more than `at_most`."""
         _check_key(key)
         try:
-            found = obstore.get(self._store, key)
-            if at_most is not None and found.meta["size"] > at_most:  # a presigned PUT can't bound what is sent
-                raise FileTooLargeError(key)
-            return bytes(found.bytes())
+            with self._asking():
+                found = obstore.get(self._store, key)
+                if at_most is not None and found.meta["size"] > at_most:  # a presigned PUT can't bound what is sent
+                    raise FileTooLargeError(key)
+                return bytes(found.bytes())
         except (NotFoundError, FileNotFoundError):
             return None
 
@@ -141,7 +163,8 @@ class S3Files:
         """Whether there is such a file."""
         _check_key(key)
         try:
-            obstore.head(self._store, key)
+            with self._asking():
+                obstore.head(self._store, key)
         except (NotFoundError, FileNotFoundError):
             return False
         return True
@@ -150,13 +173,19 @@ class S3Files:
         """Remove a file; no error if it is gone already."""
         _check_key(key)
         try:
-            obstore.delete(self._store, key)
+            with self._asking():
+                obstore.delete(self._store, key)
         except (NotFoundError, FileNotFoundError):
             return
 
     def list(self, folder: str) -> Iterator[str]:
         """The keys below a folder."""
-        for batch in obstore.list(self._store, prefix=folder):
+        batches = iter(obstore.list(self._store, prefix=folder))
+        while True:
+            with self._asking():
+                batch = next(batches, None)
+            if batch is None:
+                return
             for found in batch:
                 yield found["path"]
 

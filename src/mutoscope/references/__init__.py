@@ -65,14 +65,16 @@ def fetch_picture(
     `resolve` stands in for the system's name resolution, `decode` for a child process for each. Raises
     ReferenceUnusableError, which names the reference and the reason.
     """
-    deadline = time.monotonic() + limits.timeout_seconds
     origin = ""
     try:
-        if reference[:5].lower() == "data:":
+        # Our own place for files takes the time it takes; what a stranger may take begins after it.
+        is_data = reference[:5].lower() == "data:"
+        upload = None if is_data else open_upload(reference)
+        deadline = time.monotonic() + limits.timeout_seconds
+        if is_data:
             origin = "data URI"
             data = open_data_uri(reference, limits)
         else:
-            upload = open_upload(reference)
             origin = parse(reference).host if upload is None else "upload"
             data = _fetch(reference, limits, deadline, resolve) if upload is None else upload
         if len(data) > limits.max_bytes:
