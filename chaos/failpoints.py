@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +16,15 @@ from sqlalchemy import create_engine, text
 
 from chaos import invariants, report
 from chaos.fleet import Fleet
-from chaos.inject.points import POINTS
+from chaos.inject.points import POINTS, arm
 from chaos.invariants import Findings
 from chaos.load import Load
-from chaos.storm import brave, place
+from chaos.storm import SETTLED_SECONDS, brave, place
 
 _PATIENCE_SECONDS = 30.0
 _AGAIN_SECONDS = 4.0
-_SUBMITS_PER_SECOND = 15.0
+_TOGETHER = 6
+_SUBMITS_PER_SECOND = 10.0
 _OLD_SECONDS = 30 * 86_400
 
 
@@ -42,8 +44,8 @@ def run(arguments: argparse.Namespace) -> bool:
         found = kill_at(fleet, control, moments, arguments)
     what = (
         "Each moment is a place in the code: before and after a write, and, where that is a transaction, the instant "
-        "before its commit. Whichever process gets there is killed (SIGKILL), some times in a row, under load; then "
-        "all tasks have to end, and everything is checked."
+        f"before its commit. {_TOGETHER} of them at a time, whichever process gets there is killed (SIGKILL), "
+        "again and again, under load; then all tasks have to end, and everything is checked."
     )
     report.conclude(arguments, "failpoints", "Killed at named moments of the journey", what, found)
     return not found.broken
@@ -54,35 +56,28 @@ def kill_at(fleet: Fleet, control: Path, moments: list[str], arguments: argparse
     chance = random.Random(arguments.seed)
     kills = arguments.kills
     order = chance.sample(moments, len(moments))
-    done: dict[str, int] = dict.fromkeys(moments, 0)
+    done: dict[str, int] = {}
     broken: list[str] = []
 
     def break_things(fleet: Fleet, load: Load) -> None:
         provoker = Provoker(fleet, load, chance)
         over_at = time.monotonic() + arguments.minutes * 60
-        for number, moment in enumerate(order, 1):
+        for begin in range(0, len(order), _TOGETHER):
             if time.monotonic() > over_at:
                 return
-            done[moment] = sum(_strike(fleet, control / moment, provoker.of(moment)) for _ in range(kills))
-            with load.paused():
-                fleet.tend()
-                fleet.wait_ready()
-                load.settle()
-                until = time.monotonic() + 60
-                while invariants.unended(fleet.database_url) and time.monotonic() < until:
-                    fleet.tend()
-                    time.sleep(0.1)
-                time.sleep(0.5)  # a worker tidies up after its last row
-                found = invariants.check(fleet.database_url, fleet.files(), fleet.scratch, load.promised, in_full=False)
-            broken.extend(f"{moment}: {each}" for each in found.broken)
-            print(f"{number} of {len(order)}: {moment}: {done[moment]} kills, {len(found.broken)} broken", flush=True)
+            batch = order[begin : begin + _TOGETHER]
+            done.update(_strike(fleet, control, {moment: provoker.of(moment) for moment in batch}, arguments.kills))
+            found = _look(fleet, load)
+            broken.extend(f"after {', '.join(batch)}: {each}" for each in found.broken)
+            print({moment: done[moment] for moment in batch}, f"{len(found.broken)} broken", flush=True)
             for each in found.broken[:5]:
                 print("   ", each, flush=True)
 
     found = brave(fleet, break_things, arguments.seed, rate=_SUBMITS_PER_SECOND)
     missed = [name for name, count in done.items() if count < kills]
     found.figures = {
-        "moments": len(moments),
+        "moments": len(done),
+        "moments left out, for want of time": len(moments) - len(done),
         "kills": sum(done.values()),
         "moments that did not come often enough": ", ".join(f"{name} ({done[name]})" for name in missed) or "none",
         **found.figures,
@@ -91,21 +86,47 @@ def kill_at(fleet: Fleet, control: Path, moments: list[str], arguments: argparse
     return found
 
 
-def _strike(fleet: Fleet, armed: Path, provoke: Callable[[], None]) -> bool:
-    """Whether somebody got to the moment, and was killed there."""
-    armed.write_text("SIGKILL")
-    until, again_at = time.monotonic() + _PATIENCE_SECONDS, time.monotonic()
-    while armed.exists():
+def _look(fleet: Fleet, load: Load) -> Findings:
+    """What is broken once all that was accepted has ended; the callers wait meanwhile."""
+    with load.paused():
         fleet.tend()
-        if time.monotonic() > until:
-            armed.unlink(missing_ok=True)
-            return False
+        fleet.wait_ready()
+        load.settle()
+        until = time.monotonic() + SETTLED_SECONDS
+        while invariants.unended(fleet.database_url) and time.monotonic() < until:
+            fleet.tend()
+            time.sleep(0.1)
+        time.sleep(0.5)  # a worker tidies up after its last row
+        return invariants.check(fleet.database_url, fleet.files(), fleet.scratch, load.promised, in_full=False)
+
+
+def _strike(fleet: Fleet, control: Path, moments: dict[str, Callable[[], None]], kills: int) -> dict[str, int]:
+    """How many were killed at each of these moments: so many as asked, unless none comes for too long."""
+    done = dict.fromkeys(moments, 0)
+    armed: set[str] = set()
+    last, again_at = time.monotonic(), time.monotonic()
+    while armed or not any(done.values()):
+        fleet.tend()
+        struck = {moment for moment in armed if not (control / moment).exists()}
+        for moment in struck:
+            done[moment] += 1
+            last = time.monotonic()
+        armed = {moment for moment in armed if moment not in struck}
+        for moment in moments:
+            if moment not in armed and done[moment] < kills:
+                arm(control / moment, "SIGKILL")
+                armed.add(moment)
+        if time.monotonic() > last + _PATIENCE_SECONDS:
+            break
         if time.monotonic() > again_at:
             again_at = time.monotonic() + _AGAIN_SECONDS
-            with contextlib.suppress(OSError):
-                provoke()
+            for moment in armed:
+                with contextlib.suppress(OSError):
+                    moments[moment]()
         time.sleep(0.02)
-    return True
+    for moment in armed:
+        (control / moment).unlink(missing_ok=True)
+    return done
 
 
 class Provoker:
@@ -133,7 +154,7 @@ class Provoker:
             case "duty taken" | "old uploads forgotten":
                 return self._pass_time
             case "credit":
-                return lambda: self._fleet.credit(1)
+                return lambda: threading.Thread(target=self._fleet.credit, args=(1,), daemon=True).start()
         return lambda: None
 
     def _signal(self, number: signal.Signals) -> None:
@@ -152,9 +173,10 @@ class Provoker:
     def _pass_time(self) -> None:
         """An upload's retention is over, and so is every duty's lease; a server that starts sees to both."""
         with self._engine.begin() as connection:
-            query = text("SELECT id, file FROM uploads WHERE filename = 'own.png' ORDER BY created_at DESC LIMIT 1")
-            for upload_id, file in connection.execute(query).all():
-                self._load.promised.uploads.discard(file)
+            query = text("SELECT id, file FROM uploads WHERE filename = 'own.png' ORDER BY created_at")
+            answered = self._load.promised.uploads
+            for upload_id, file in [row for row in connection.execute(query).all() if row[1] in answered][:1]:
+                answered.discard(file)
                 aged = text("UPDATE uploads SET created_at = :then WHERE id = :id")
                 connection.execute(aged, {"then": time.time() - _OLD_SECONDS, "id": upload_id})
             connection.execute(text("UPDATE duties SET until = 0"))

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from chaos import report
 from chaos.fleet import Fleet, Member
+from chaos.inject.points import arm
 from chaos.invariants import Findings
 from chaos.load import Load
 from chaos.storm import brave, place
@@ -104,7 +105,7 @@ def _stopped(fleet: Fleet, control: Path, moment: str, chance: random.Random) ->
             os.kill(pid, signal.SIGSTOP)
     else:
         armed = control / moment
-        armed.write_text("SIGSTOP")
+        arm(armed, "SIGSTOP")
         until = time.monotonic() + _PATIENCE_SECONDS
         while not (notes := list(control.glob("*.stopped"))) and time.monotonic() < until:
             time.sleep(0.01)

@@ -79,7 +79,7 @@ def place(kind: str) -> Iterator[tuple[Path, dict[str, object], Postgres | None]
         binaries = find_binaries()
         if binaries is None:
             raise SystemExit("PostgreSQL is not installed: scripts/install-system-packages")
-        server = Postgres(binaries)
+        server = Postgres(binaries, is_durable=True)
         stack.callback(server.close)
         server.start()
         yield folder / "home", {"database_url": server.fresh()}, server

@@ -6,11 +6,13 @@ It gives up durability for speed (no fsync) unless told otherwise: what is teste
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -34,6 +36,12 @@ def find_binaries() -> Path | None:
         return found[-1].parent
     on_path = shutil.which("initdb")
     return Path(on_path).parent if on_path else None
+
+
+def _end_with_parent() -> None:
+    """On Linux, have this process told to end when whoever started it is gone, however it went."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG
 
 
 class Postgres:
@@ -71,6 +79,7 @@ class Postgres:
             cwd=self._folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            preexec_fn=_end_with_parent,
             **self._as,
         )
         until = time.monotonic() + 30
@@ -82,10 +91,10 @@ class Postgres:
                 assert time.monotonic() < until, "PostgreSQL did not start"
                 time.sleep(0.05)
 
-    def stop(self) -> None:
-        """End it at once, cutting every connection."""
+    def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
+        """End it, cutting every connection: at once, as a crash would, or (SIGINT) in order."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGQUIT)
+        self._process.send_signal(number)
         self._process.wait(30)
 
     def run(self, statements: str, name: str = "postgres") -> None:

@@ -17,7 +17,7 @@ from mutoscope.housekeeping import Housekeeper, sweep, tidy
 from mutoscope.models import ANIMATIC
 from mutoscope.opening import open_store
 from mutoscope.schema import tasks, uploads
-from mutoscope.store import Store
+from mutoscope.store import Hold, Store
 from mutoscope.tasks import VideoRequest
 from mutoscope.uploads import Uploads
 from tests.rows import make_caller
@@ -104,7 +104,11 @@ def test_what_a_dead_attempt_left_goes_and_what_a_running_one_writes_stays(house
     house.put(f"outputs/{dead}-1.mp4")
     house.put(f"outputs/.{dead}-1.mp4.4711")  # copied from another file system, up to the crash
     house.put(f"outputs/{running}-1.jpg")
-    for name in (f"{running}-1", f"{dead}-1"):
+    won = house.add(2)
+    winner = house.store.claim("worker", ["animatic"])
+    assert winner is not None
+    assert house.store.succeed(winner, "outputs/won.mp4", "outputs/won.jpg", {}) is Hold.KEPT
+    for name in (f"{running}-1", f"{dead}-1", f"{won}-1"):  # the winner died before it had tidied up
         house.put(f"previews/{name}.jpg")
     assert house.sweep() == 0
     assert [path.name for path in house.scratch.iterdir()] == [f"{running}-1.mp4"]

@@ -135,6 +135,13 @@ def _name(point: Point, arguments: tuple[Any, ...]) -> str | None:
     return next((f"{point.name} {of}" for of in fitting), None)
 
 
+def arm(moment: Path, number: str) -> None:
+    """Have whoever comes to a moment, named by its file, struck by this signal."""
+    fresh = moment.with_name("arming")
+    fresh.write_text(number)
+    fresh.rename(moment)
+
+
 def strike(name: str) -> None:
     """Be struck, where this moment is armed."""
     armed = Path(os.environ["CHAOS_POINTS"], name)
