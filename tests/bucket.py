@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -54,6 +55,11 @@ class S3Server:
         answer = httpx.put(f"{self.endpoint}/{name}", content=body, trust_env=False)
         assert answer.status_code == 200, answer.text
         return f"s3://{name}/some/prefix"
+
+    def names(self, bucket: str, prefix: str) -> list[str]:
+        """What is in a bucket below a prefix."""
+        answer = httpx.get(f"{self.endpoint}/{bucket}?list-type=2&prefix={prefix}", trust_env=False)
+        return [key.removeprefix(prefix) for key in re.findall("<Key>([^<]*)</Key>", answer.text)]
 
     def close(self) -> None:
         self._process.terminate()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from mutoscope.schema import open_database
+from tests.fleet import Fleet
 from tests.installation import ANIMATIC, EXAMPLES, Installation
 from tests.postgres import Postgres, find_binaries
 
@@ -30,11 +33,18 @@ settings.load_profile("mutoscope")
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A running sandbox server with one worker, shared: don't stop it."""
-    installation = Installation(tmp_path_factory.mktemp("shared") / "home").start()
-    yield installation
-    installation.close()
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A running sandbox server with one worker, shared: don't stop it. With MUTOSCOPE_TEST_FLEET=1, a whole fleet."""
+    home = tmp_path_factory.mktemp("shared") / "home"
+    with ExitStack() as left_open:
+        if os.environ.get("MUTOSCOPE_TEST_FLEET"):
+            installation: Installation = Fleet(
+                home, left_open.enter_context(request.getfixturevalue("postgres").empty())
+            )
+        else:
+            installation = Installation(home)
+        left_open.callback(installation.close)
+        yield installation.start()
 
 
 @pytest.fixture(scope="session")

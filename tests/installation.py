@@ -135,6 +135,10 @@ class Installation:
         url: str = answer.json()["data"]["download_url"]
         return url
 
+    def outputs(self) -> list[str]:
+        """The names of the files that were made."""
+        return [path.name for path in Path(self.home, "files/outputs").iterdir()]
+
     def close(self) -> None:
         if self.process is not None:
             self.kill_group()

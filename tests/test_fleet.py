@@ -5,6 +5,7 @@ The workers claim and end tasks as real ones do, and make no video: what is test
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -205,3 +206,19 @@ def test_a_nul_character_is_refused_or_found_and_never_a_fault(fleet: Fleet) -> 
         server.http.post("/api/v3/predictions", json={"search": "b"}, headers=bearer),
     ):
         assert answer.status_code in (200, 400, 404), answer.text
+
+
+@pytest.mark.timeout(900)
+def test_every_client_passes_on_a_fleet() -> None:
+    """WaveSpeed's package and command line and OpenAI's package, on three API processes, four workers, and S3."""
+    clients = ["tests/test_sdk.py", "tests/test_clients.py", "tests/test_videos.py"]
+    chosen = "sdk or clients or package or exceptions or models"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *clients, "-k", chosen],
+        env={**os.environ, "MUTOSCOPE_TEST_FLEET": "1"},
+        capture_output=True,
+        text=True,
+        timeout=850,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout, done.stdout

@@ -26,22 +26,22 @@ def test_upload_and_run(sdk: Client) -> None:
     found = sdk.run(SKYREELS, {**INPUTS, "images": [url]}, poll_interval=0.2)
     (output,) = found["outputs"]
     assert httpx.URL(output).path.endswith(".mp4")
-    assert httpx.get(output).content[4:8] == b"ftyp"
+    assert httpx.get(output, follow_redirects=True).content[4:8] == b"ftyp"
 
 
 @pytest.mark.slow
 def test_run_in_sync_mode(sdk: Client, image: str) -> None:
     found = sdk.run(SKYREELS, {**INPUTS, "images": [image]}, enable_sync_mode=True)
-    assert httpx.head(found["outputs"][0]).headers["content-type"] == "video/mp4"
+    assert httpx.get(found["outputs"][0], follow_redirects=True).headers["content-type"] == "video/mp4"
 
 
 @pytest.mark.slow
 def test_the_package_s_own_functions(running: Installation) -> None:
     wavespeed.config.api.api_key, wavespeed.config.api.base_url = running.key, running.url
     url = wavespeed.upload(str(EXAMPLES / "chelsea.jpg"))
-    assert httpx.get(url).content == (EXAMPLES / "chelsea.jpg").read_bytes()
+    assert httpx.get(url, follow_redirects=True).content == (EXAMPLES / "chelsea.jpg").read_bytes()
     found = wavespeed.run(ANIMATIC, {**INPUTS, "images": [url]}, poll_interval=0.2)
-    assert httpx.head(found["outputs"][0]).status_code == 200
+    assert httpx.get(found["outputs"][0], follow_redirects=True).status_code == 200
 
 
 def test_a_failure_is_raised_with_its_reason(sdk: Client, running: Installation) -> None:

@@ -71,8 +71,7 @@ def test_the_openai_package_makes_lists_downloads_and_deletes(
     first, last = (grid.crop((x, x, x + 256, x + 256)) for x in (0, 4 * 256))
     assert len(set(first.resize((8, 8)).get_flattened_data())) > 8  # pictures, and not the same
     assert first.tobytes() != last.tobytes()
-    files = running.home / "files" / "outputs"
-    kept = sorted(path.name for path in files.glob(f"{video.id}*"))
+    kept = sorted(name for name in running.outputs() if name.startswith(video.id))
     assert kept == [f"{video.id}-1.{suffix}" for suffix in ("jpg", "mp4", "mp4.sheet.jpg")]
     assert client.videos.download_content(video.id, variant="spritesheet").read() == sheet.read()
 
@@ -80,7 +79,7 @@ def test_the_openai_package_makes_lists_downloads_and_deletes(
     assert [found.id for found in newest.data] == [video.id]
     gone = client.videos.delete(video.id)
     assert (gone.id, gone.deleted, gone.object) == (video.id, True, "video.deleted")
-    assert not list(files.glob(f"{video.id}*"))
+    assert not [name for name in running.outputs() if name.startswith(video.id)]
     with pytest.raises(openai.NotFoundError):
         client.videos.retrieve(video.id)
 
