@@ -164,6 +164,10 @@ def test_a_key_gives_no_other_more_than_it_has(service: Installation, operator: 
     with Client(service, made["key"]) as client:
         assert client.ask("POST", "/keys", 403, name="b", tier="ultra")["error_code"] == "insufficient_scope"
         assert client.ask("POST", "/keys", 404, name="b", account="default")["error_code"] == "account_not_found"
+        refused = client.ask("POST", "/keys", 403, name="b", concurrency=3)
+        assert refused["message"].startswith("concurrency would be 3: a key can't give another more than it has itself")
+        slow = client.ask("POST", "/keys", name="slow", videos_per_minute=1)
+        assert (slow["videos_per_minute"], slow["concurrency"]) == (1, 2)
         for asked in ({}, {"tier": "bronze", "daily_cap": 5, "expires_at": "2090-01-01"}):
             found = client.ask("POST", "/keys", name="b", **asked)
             assert (found["tier"], found["daily_cap"], found["expires_at"]) == ("bronze", 1.0, made["expires_at"])
@@ -193,6 +197,7 @@ def test_operators_see_the_keys_of_others_and_nobody_else_does(operator: Client,
         ("/keys", {"name": "a", "scopes": []}, 400, "scopes is []"),
         ("/keys", {"name": "a", "tier": "tin"}, 400, "tier is 'tin': it must be one of bronze"),
         ("/keys", {"name": "a", "daily_cap": -1}, 400, "daily_cap is -1"),
+        ("/keys", {"name": "a", "concurrency": 0}, 400, "concurrency is 0"),
         ("/keys", {"name": "a", "expires_at": "2020-01-01"}, 400, "expires_at is over"),
         ("/keys", {"name": "a", "account": "nobody"}, 404, "There is no such account"),
         ("/admin/accounts", {"name": "default"}, 409, "There is an account called 'default' already"),

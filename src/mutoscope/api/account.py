@@ -3,7 +3,6 @@ keys never exceeds what the key that made it may do."""
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -22,6 +21,7 @@ from mutoscope.tasks import SCOPES, Caller, Scope
 router = APIRouter(tags=["account"])
 
 _DAY_SECONDS = 86_400
+_MOST = 1_000_000
 
 
 @router.get("/api/v3/account", response_model=answers.Success[answers.OwnAccount])
@@ -29,7 +29,7 @@ def account(request: Request, asking: Annotated[Caller, Depends(caller)]) -> Res
     """The caller's account, its balance and what is set aside for tasks under way in dollars, and the key that asks."""
     server = request.app.state.server
     owner, key = server.keys.account(asking.account_id), server.keys.get(asking.key_id)
-    now = time.time()
+    now = server.store.database.now()
     with server.store.database.connect() as connection:
         spent = ledger.spent_since(connection, key.id, now - now % _DAY_SECONDS)
     return wavespeed.success(
@@ -40,12 +40,7 @@ def account(request: Request, asking: Annotated[Caller, Depends(caller)]) -> Res
             "balance": usd(owner.available_micros),
             "held": usd(owner.held_micros),
             "currency": "USD",
-            "key": {
-                **_shown(key, asking),
-                "videos_per_minute": key.videos_per_minute,
-                "concurrency": key.concurrency,
-                "spent_today": usd(spent),
-            },
+            "key": {**_shown(key, asking), "spent_today": usd(spent)},
         }
     )
 
@@ -78,6 +73,8 @@ class NewKey(Asked):
     name: Name = Field(description="Whose key it is, or what for.")
     scopes: list[Scope] = Field(["generate", "read"], min_length=1, max_length=len(SCOPES))
     tier: Word = Field("", description=f"One of {', '.join(TIERS)}.")
+    videos_per_minute: int | None = Field(None, ge=1, le=_MOST, description="Instead of the tier's.")
+    concurrency: int | None = Field(None, ge=1, le=_MOST, description="Videos at once, instead of the tier's.")
     daily_cap: Dollars | None = Field(None, description="The most it may spend in a day (UTC), in dollars.")
     expires_at: Moment | None = None
     account: Word = Field("", description="For the operator: the account it is for.")
@@ -94,9 +91,10 @@ def create(request: Request, asked: NewKey, asking: Annotated[Caller, Depends(ad
         "daily_cap_micros": None if asked.daily_cap is None else micros(asked.daily_cap),
         "expires_at": None if asked.expires_at is None else asked.expires_at.timestamp(),
     }
-    if not asked.tier:
-        wanted |= {"videos_per_minute": own.videos_per_minute, "concurrency": own.concurrency}
-    if wanted["expires_at"] is not None and wanted["expires_at"] <= time.time():
+    limits = TIERS.get(asked.tier, own)
+    wanted["videos_per_minute"] = asked.videos_per_minute or limits.videos_per_minute
+    wanted["concurrency"] = asked.concurrency or limits.concurrency
+    if wanted["expires_at"] is not None and wanted["expires_at"] <= server.store.database.now():
         raise ApiError(400, "expires_at is over: it must be a time to come.", "invalid_parameter")
     if not asking.is_operator:
         _limit(wanted, own)
@@ -127,11 +125,11 @@ def _account_of(server: Any, asking: Caller, named: str) -> str:
 
 
 def _limit(wanted: dict[str, Any], own: Key) -> None:
-    """Hold a new key's limits down to those of the key that makes it. Raises ApiError (403) for a higher tier."""
-    tier = None if "concurrency" in wanted else TIERS.get(wanted["tier"])
-    if tier and (tier.videos_per_minute > own.videos_per_minute or tier.concurrency > own.concurrency):
-        message = f"tier is {wanted['tier']!r}: a key can't give another more than it has itself."
-        raise ApiError(403, message, "insufficient_scope")
+    """Hold a new key's cap and end down to those of the key that makes it. Raises ApiError (403) for higher limits."""
+    for name in ("videos_per_minute", "concurrency"):
+        if wanted[name] > (most := getattr(own, name)):
+            message = f"{name} would be {wanted[name]:,}: a key can't give another more than it has itself, {most:,}."
+            raise ApiError(403, message, "insufficient_scope")
     for name in ("daily_cap_micros", "expires_at"):
         limits = [limit for limit in (wanted[name], getattr(own, name)) if limit is not None]
         wanted[name] = min(limits, default=None)
@@ -147,6 +145,8 @@ def _shown(key: Key, asking: Caller) -> dict[str, Any]:
         "hint": key.hint,
         "scopes": key.scopes,
         "tier": key.tier,
+        "videos_per_minute": key.videos_per_minute,
+        "concurrency": key.concurrency,
         "daily_cap": None if key.daily_cap_micros is None else usd(key.daily_cap_micros),
         "created_at": moment(key.created_at),
         "expires_at": moment(key.expires_at),

@@ -203,6 +203,8 @@ class Key(BaseModel):
     hint: str = Field(description="How it begins.")
     scopes: list[Scope]
     tier: str
+    videos_per_minute: int
+    concurrency: int
     daily_cap: float | None
     created_at: str
     expires_at: str | None
@@ -213,8 +215,6 @@ class Key(BaseModel):
 class AskingKey(Key):
     """The key that asks."""
 
-    videos_per_minute: int
-    concurrency: int
     spent_today: float
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header
@@ -77,8 +76,9 @@ def credit(
     found = server.keys.account(account_id)
     if found is None:
         raise ApiError(404, "There is no such account.", "account_not_found")
+    now = server.store.database.now()
     with server.store.database.write() as connection:
-        outcome = ledger.credit(connection, found.id, amount, note=asked.note, now=time.time(), name=name)
+        outcome = ledger.credit(connection, found.id, amount, note=asked.note, now=now, name=name)
     if isinstance(outcome, ledger.Missing):
         message = f"The balance is too small to take that back: {usd(outcome.micros):g} USD are missing."
         raise ApiError(402, message, "insufficient_credits")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -141,8 +140,9 @@ def credit(
     with _keys() as keys:
         found = _account(keys, account)
     with open_store(load_settings()).database as database:
+        now = database.now()
         with database.write() as connection:
-            outcome = ledger.credit(connection, found.id, amount, note=note, now=time.time(), name=once)
+            outcome = ledger.credit(connection, found.id, amount, note=note, now=now, name=once)
         if isinstance(outcome, ledger.Missing):
             raise CommandError(f"The balance of {found.name} is too small: {usd(outcome.micros):.2f} USD are missing.")
         if outcome is not None and outcome.micros != amount:
