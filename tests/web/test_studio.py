@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
+import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
@@ -99,6 +100,18 @@ def test_a_video_is_stepped_slowed_and_looped_by_hand_and_keys(running: Installa
     page.get_by_role("button", name="Loop").click()
     expect(page.locator("video")).to_have_js_property("loop", False)
 
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the video’s link").click()
+    link: str = page.evaluate("navigator.clipboard.readText()")
+    assert httpx.get(link, trust_env=False).headers["content-type"] == "video/mp4"
+    page.get_by_role("button", name="Share the recipe").click()
+    recipe: str = page.evaluate("navigator.clipboard.readText()")
+    other = visit(running, recipe.removeprefix(running.url), previews=False)
+    expect(other.prompt).to_have_value("a cat, slow push in")
+    expect(other.page.get_by_role("radio", name="1:1")).to_be_checked()
+    expect(other.page.get_by_label("Seed", exact=True)).to_have_value("7")
+    expect(other.tiles).to_have_count(1)
+
     page.get_by_role("button", name="Change one thing and run again").click()
     expect(here.prompt).to_have_value("a cat, slow push in")
     expect(page.get_by_role("radio", name="1:1")).to_be_checked()
@@ -111,6 +124,7 @@ def test_runs_outlive_a_reload_and_a_server(install: Callable[..., Installation]
     page = here.page
     here.choose(EXAMPLES / "coffee.jpg")
     here.prompt.fill("Steam rises; orbit")
+    page.get_by_role("radio", name="480p").check()
     here.run()
     here.wait_for_state("running")
     expect(here.stage.get_by_text("Waiting, first in the queue")).to_be_visible()
