@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo serve test check fix bench clean
+.PHONY: demo serve test test-long check fix bench clean
 
 demo: $(VENV)/.installed  ## a video from the example images, and a server left running
 	$(BIN)/python examples/demo.py $(ARGS)
@@ -19,6 +19,14 @@ serve: $(VENV)/.installed  ## the server in sandbox mode, until Ctrl+C
 
 test: check-code $(VENV)/.system $(VENV)/.clients  ## everything: style, types, all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+# 200,000 moves of the books, 100 races for the last credit, 10,000 submits through 20 kills, 10,000 requests of any kind,
+# 10,000 webhooks to one that is dead: an hour or two.
+LONG := EXAMPLES=6000 RACES=100 IDEMPOTENCY_KEYS=1000 CASES=250 DEAD_WEBHOOKS=10000
+LONG_TESTS := $(addprefix tests/test_,ledger.py idempotency.py openapi.py webhooks.py)
+
+test-long: $(VENV)/.tested $(VENV)/.system  ## what `test` does briefly, at length
+	env $(addprefix MUTOSCOPE_TEST_,$(LONG)) $(BIN)/python -m pytest -s --timeout 7200 $(LONG_TESTS) $(ARGS)
 
 check: check-code  ## style, types, and the tests that take no more than a moment
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(ARGS)
