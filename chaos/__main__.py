@@ -22,6 +22,7 @@ EXPERIMENTS = {
     "mutations": ("chaos.mutate", "deliberate faults in the product, which the tests have to catch"),
     "queue": ("chaos.backlog", "100,000 tasks wait: a restart, and claims"),
     "listeners": ("chaos.listeners", "thousands follow a task's events"),
+    "disk": ("chaos.full", "a disk that is full, or read-only, wherever something is written"),
 }
 
 

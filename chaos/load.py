@@ -42,7 +42,7 @@ class Load:
         self._key = key
         self._pause = _CALLERS / rate
         self._webhook = webhook
-        self._picture = _picture(seed)
+        self._picture = picture_of(seed)
         self._upload = ""
         self._stopping = threading.Event()
         self._calling = threading.Event()
@@ -196,7 +196,7 @@ class Load:
         self.stop()
 
 
-def _picture(seed: int) -> bytes:
+def picture_of(seed: int) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8)
     done, data = cv2.imencode(".png", pixels)
     assert done

@@ -28,7 +28,7 @@ LAYERS = [
     {"schema"},
     {"database"},
     {"models"},
-    {"tasks", "pricing", "config", "logs", "tracing"},
+    {"tasks", "pricing", "config", "disk", "logs", "tracing"},
 ]
 
 

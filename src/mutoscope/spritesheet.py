@@ -45,4 +45,7 @@ def write_spritesheet(video: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_spritesheet(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        write_spritesheet(Path(sys.argv[1]), Path(sys.argv[2]))
+    except OSError as error:
+        sys.exit(error.errno)  # whoever started this tells a full disk by it

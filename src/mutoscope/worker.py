@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ import structlog
 
 from mutoscope import tracing
 from mutoscope.database import UNREACHABLE, insist
+from mutoscope.disk import trouble
 from mutoscope.engines import Engine, EngineLostError, Pixels
 from mutoscope.files import Files, FilesAwayError, Links, discard
 from mutoscope.film import Film, share_rendered
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 Result = TypeVar("Result")
 
 _BETWEEN_WRITES_SECONDS = 0.25  # progress that moves faster than this is not worth a durable write
+
+_DISK_SECONDS = 5.0  # until it is tried whether a full disk has room again
 
 
 class Stopped(Exception):
@@ -135,14 +138,20 @@ class Worker:
             self._insist(lambda: self.store.release(self.name, failed=False))
             raise
         except Exception as error:
+            if (why := trouble(error)) is not None:  # which is neither the task's fault nor the engine's
+                hold = self._insist(lambda: self.store.give_back(task))
+                _tell(noted, hold, "task given back", why=why.value, error=str(error))
+                self.stopping.wait(_DISK_SECONDS)
+                return
             hold = self._insist(lambda: self.store.give_back(task, failed=True))
             # Whoever has the task next removes what we made of it: that these files are gone is no fault of the engine.
             if not (hold is Hold.LOST and isinstance(error, FileNotFoundError)):
                 raise
             _tell(noted, hold, "")
         finally:
-            for left in self.scratch.glob(f"{task.id}-{task.attempt}.*"):
-                left.unlink(missing_ok=True)
+            with suppress(OSError):  # housekeeping tries again
+                for left in self.scratch.glob(f"{task.id}-{task.attempt}.*"):
+                    left.unlink(missing_ok=True)
 
     def _render(self, task: Task, engine: Engine, lease: Lease) -> None:
         self._clear_former_attempts(task)

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mutoscope.api import wavespeed
-from mutoscope.api.callers import AWAY, ApiError, unreachable, unstorable
+from mutoscope.api.callers import AWAY, ApiError, unreachable, unstorable, unwritable
 from mutoscope.api.predictions import result
 from mutoscope.api.submit import submit
 from mutoscope.models import MODELS
@@ -44,6 +44,11 @@ class BusyRoutes:
             response = wavespeed.refusal(unreachable(error))
         except DataError:
             response = wavespeed.refusal(unstorable())
+        except OSError as error:
+            refusal = unwritable(error)
+            if refusal is None:
+                raise
+            response = wavespeed.refusal(refusal)
         except ClientDisconnect:  # nobody is left to be told
             return
         await response(scope, receive, send)

@@ -10,6 +10,7 @@ from fastapi.security import HTTPBearer
 from starlette.requests import Request
 
 from mutoscope.database import UNREACHABLE
+from mutoscope.disk import Trouble, trouble
 from mutoscope.files import FilesAwayError
 from mutoscope.tasks import Caller, Scope
 
@@ -70,7 +71,9 @@ AWAY = (*UNREACHABLE, FilesAwayError)
 
 
 def unreachable(error: Exception) -> ApiError:
-    """The error for a database, or a place for files, that can't be reached or is too busy."""
+    """The error for a database, or a place for files, that can't be reached, is too busy or has no room."""
+    if (refusal := unwritable(error)) is not None:
+        return refusal
     if isinstance(error, FilesAwayError):
         log.warning("files can't be used", error=str(error))
         message = "Files can't be read or kept right now: try again in a few seconds."
@@ -78,6 +81,19 @@ def unreachable(error: Exception) -> ApiError:
     log.warning("the database can't be used", error=str(error).splitlines()[0])
     message = "The database can't be reached right now: try again in a few seconds."
     return ApiError(503, message, "database_unavailable", {"Retry-After": "2"})
+
+
+def unwritable(error: Exception) -> ApiError | None:
+    """The error for a disk that is full, or can't be written now; None where an error says nothing of the disk."""
+    found = trouble(error)
+    if found is None:
+        return None
+    log.error(found.value, error=str(error).splitlines()[0])
+    if found is Trouble.FULL:
+        message = "The server's disk is full: nothing was kept or charged. Try again later."
+        return ApiError(507, message, "disk_full", {"Retry-After": "60"})
+    message = "The server can't write to its disk right now: nothing was kept or charged. Try again in a minute."
+    return ApiError(503, message, "disk_unavailable", {"Retry-After": "60"})
 
 
 def unstorable() -> ApiError:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mutoscope.api import openai, wavespeed
-from mutoscope.api.callers import AWAY, ApiError, unreachable, unstorable
+from mutoscope.api.callers import AWAY, ApiError, unreachable, unstorable, unwritable
 from mutoscope.models import ANIMATIC, MODELS, shown
 
 _ERROR_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
@@ -27,6 +27,7 @@ def tell_refusals(app: FastAPI) -> None:
         ClientDisconnect: _on_hang_up,
         DataError: _on_unstorable,
         **dict.fromkeys(AWAY, _on_unreachable),
+        OSError: _on_disk,
         Exception: _on_fault,
     }
     for kind, handler in handlers.items():
@@ -67,6 +68,13 @@ def _on_hang_up(_: Request, error: Exception) -> Response:
 
 def _on_unreachable(request: Request, error: Exception) -> Response:
     return _told(request, unreachable(error))
+
+
+def _on_disk(request: Request, error: Exception) -> Response:
+    refusal = unwritable(error)
+    if refusal is None:
+        raise error  # a fault of ours
+    return _told(request, refusal)
 
 
 def _on_unstorable(request: Request, error: Exception) -> Response:

@@ -124,11 +124,15 @@ def keep(server: Any, key_id: str, data: bytes, name: str) -> str:
     key = f"uploads/{upload_id}/{name}"
     part = server.settings.scratch / f"upload-{secrets.token_hex(8)}"
     part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part.write_bytes(data)
-    # The row first: a crash between the two leaves a row that retention removes, not a file that nothing knows.
-    server.uploads.add(upload_id, key_id, filename=name, content_type=type_of(name), size=len(data), file=key)
     try:
-        server.files.put(key, part)
+        part.write_bytes(data)
+        # The row first: a crash between the two leaves a row that retention removes, not a file that nothing knows.
+        server.uploads.add(upload_id, key_id, filename=name, content_type=type_of(name), size=len(data), file=key)
+        try:
+            server.files.put(key, part)
+        except OSError:
+            server.uploads.remove([upload_id])
+            raise
     finally:
         part.unlink(missing_ok=True)
     return key

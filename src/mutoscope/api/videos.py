@@ -276,7 +276,7 @@ async def _grid_of(server: Any, task: Task, video: Path) -> None:
         async with asyncio.timeout(_SHEET_SECONDS):
             code = await process.wait()
         if code != 0:
-            raise RuntimeError(f"the spritesheet of {task.id} could not be made: exit code {code}")
+            raise OSError(code, f"the spritesheet of {task.id} could not be made")
         await run_in_threadpool(server.files.put, task.spritesheet, part)
     finally:
         if process.returncode is None:
