@@ -80,6 +80,7 @@ def fill_up(sites: list[Site]) -> Findings:
             fleet.tend()
             fleet.wait_ready()
             callers = Callers(fleet)
+            stack.callback(callers.close)
             for site in sites:
                 for error in (FULL, READ_ONLY):
                     trial = Trial(site, error, faults, callers, found)
@@ -136,6 +137,9 @@ class Callers:
             base_url=fleet.urls[0], headers={"Authorization": f"Bearer {fleet.key}"}, timeout=60, trust_env=False
         )
         self._image = self.upload().json()["data"]["download_url"]
+
+    def close(self) -> None:
+        self._http.close()
 
     def upload(self) -> httpx.Response:
         return self._http.post("/api/v3/media/upload/binary", files={"file": ("a.png", self._picture)})

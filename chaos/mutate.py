@@ -22,7 +22,7 @@ _FAILED = 1  # pytest's exit code when tests ran and some failed; any other is a
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One patch: `what` it breaks, in a sentence, and the files of `tests` that are to notice."""
+    """One patch: `what` it breaks, in a sentence, and the tests that are to notice."""
 
     patch: Path
     what: str
@@ -77,7 +77,7 @@ def _caught_by(mutation: Mutation) -> str:
     if code != _FAILED or failed is None:
         return ""
     test = failed[1]
-    sound, output = _pytest(_ROOT / "src", test)
+    sound, output = _pytest(_ROOT / "src", *mutation.tests)
     if sound != 0:
         print(f"{test} fails without the fault, too:\n{output[-2000:]}", flush=True)
         return ""

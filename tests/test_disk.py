@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from chaos.full import SITES, fill_up
 from sqlalchemy.exc import OperationalError
 
-from chaos.full import SITES, fill_up
 from mutoscope.disk import Trouble, trouble
 
 
