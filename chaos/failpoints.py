@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from chaos import invariants, report
 from chaos.fleet import Fleet
@@ -20,6 +21,8 @@ from chaos.inject.points import POINTS, arm
 from chaos.invariants import Findings
 from chaos.load import Load
 from chaos.storm import SETTLED_SECONDS, brave, place
+from mutoscope.database import Database
+from mutoscope.schema import make_engine
 
 _PATIENCE_SECONDS = 30.0
 _AGAIN_SECONDS = 4.0
@@ -121,7 +124,7 @@ def _strike(fleet: Fleet, control: Path, moments: dict[str, Callable[[], None]],
         if time.monotonic() > again_at:
             again_at = time.monotonic() + _AGAIN_SECONDS
             for moment in armed:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, SQLAlchemyError):  # nobody answers right now; it is tried again
                     moments[moment]()
         time.sleep(0.02)
     for moment in armed:
@@ -136,7 +139,7 @@ class Provoker:
         self._fleet = fleet
         self._load = load
         self._chance = chance
-        self._engine = create_engine(fleet.database_url)
+        self._database = Database(make_engine(fleet.database_url))
 
     def of(self, moment: str) -> Callable[[], None]:
         """What makes this moment come."""
@@ -165,14 +168,14 @@ class Provoker:
                 os.kill(pid, number)
 
     def _delete(self, status: str) -> None:
-        with self._engine.connect() as connection:
+        with self._database.connect() as connection:
             query = text("SELECT id FROM tasks WHERE status = :status ORDER BY seq DESC LIMIT 5")
             for task_id in connection.execute(query, {"status": status}).scalars().all():
                 self._load.delete(task_id)
 
     def _pass_time(self) -> None:
         """An upload's retention is over, and so is every duty's lease; a server that starts sees to both."""
-        with self._engine.begin() as connection:
+        with self._database.write() as connection:
             query = text("SELECT id, file FROM uploads WHERE filename = 'own.png' ORDER BY created_at")
             answered = self._load.promised.uploads
             for upload_id, file in [row for row in connection.execute(query).all() if row[1] in answered][:1]:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from chaos import report
 from chaos.fleet import Fleet, Member
@@ -21,6 +21,7 @@ from chaos.inject.points import arm
 from chaos.invariants import Findings
 from chaos.load import Load
 from chaos.storm import brave, place
+from mutoscope.schema import make_engine
 
 ANYWHERE = "a random moment"
 MOMENTS = (
@@ -67,7 +68,7 @@ def pause(fleet: Fleet, control: Path, arguments: argparse.Namespace) -> Finding
     broken: list[str] = []
 
     def break_things(fleet: Fleet, _: Load) -> None:
-        rows = create_engine(fleet.database_url)
+        rows = make_engine(fleet.database_url)
         over_at = time.monotonic() + arguments.minutes * 60
         while done.total() < arguments.pauses and time.monotonic() < over_at:
             fleet.tend()
