@@ -9,24 +9,33 @@ import os
 import random
 import signal
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import av
 import pytest
+from chaos.fleet import Fleet
+from chaos.kills import kill_loop
 
 from tests.installation import EXAMPLES, Installation
 
-KILLS = 20
+KILLS = 10
+STORM_KILLS = 40
 TASKS = 5
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
-def moments() -> random.Random:
+def seed() -> int:
     seed = int(os.environ.get("MUTOSCOPE_TEST_SEED", time.time_ns() % 2**32))
     print(f"MUTOSCOPE_TEST_SEED={seed}")
+    return seed
+
+
+@pytest.fixture
+def moments(seed: int) -> random.Random:
     return random.Random(seed)
 
 
@@ -79,19 +88,10 @@ def test_every_task_survives_its_worker_being_killed(
     check_all(installation, task_ids)
 
 
-def test_every_task_survives_the_whole_server_being_killed(
-    install: Callable[..., Installation], moments: random.Random
-) -> None:
-    installation = install(lease_seconds=1).start()
-    task_ids = submit_all(installation)
-    for _ in range(KILLS):
-        wait_for_running(installation)
-        time.sleep(moments.uniform(0, 2.5))
-        installation.kill_group()
-        installation.start()
-        if all(installation.result(task_id)["status"] == "completed" for task_id in task_ids):
-            task_ids += submit_all(installation)
-    check_all(installation, task_ids)
+def test_a_storm_of_kills_breaks_no_promise(tmp_path: Path, seed: int) -> None:
+    asked = Namespace(kills=STORM_KILLS, seed=seed, longest_seconds=0.8, minutes=2)
+    found = kill_loop(Fleet(tmp_path / "home"), asked)
+    assert (found.broken, found.figures["kills"]) == ([], STORM_KILLS)
 
 
 def test_a_server_told_to_stop_gives_its_task_back(install: Callable[..., Installation]) -> None:

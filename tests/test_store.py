@@ -171,6 +171,12 @@ class StoreContract:
         assert store.claim("a", ["animatic"]) is None
         assert self.found(store, other).status is Status.QUEUED
 
+    def test_a_stage_of_any_length_is_noted(self, store: Store, task: Task) -> None:
+        assert store.advance(task, "a" * 100, 0.5) is Hold.KEPT
+        found = store.find(task.id)
+        assert found is not None
+        assert found.stage == "a" * 64
+
     def test_a_lease_that_is_renewed_is_kept(self, store: Store, task: Task, clock: Clock) -> None:
         for _ in range(5):
             clock.now += LEASE - 1

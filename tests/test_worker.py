@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from mutoscope.config import Settings, load_settings
 from mutoscope.engines import Engine, Event, Frames, Image, Preview, Step
-from mutoscope.files import Links, open_files
+from mutoscope.files import FilesAwayError, Links, LocalFiles, open_files
 from mutoscope.models import ANIMATIC
 from mutoscope.opening import limits_of, open_engine, open_store
 from mutoscope.store import Hold, Store
@@ -319,6 +319,24 @@ def test_a_database_that_is_busy_for_a_moment_costs_no_lease(worker: Worker) -> 
     thief.join()
     assert stolen == [None]
     assert (busy.num_renewals > 1, find(worker, task_id).status) == (True, Status.SUCCEEDED)
+
+
+def test_a_place_for_files_that_is_away_for_a_moment_costs_no_attempt(worker: Worker) -> None:
+    class Away(LocalFiles):
+        num_refusals = 0
+
+        def put(self, key: str, source: Path, *, replace: bool = True) -> None:
+            if self.num_refusals < 2:
+                self.num_refusals += 1
+                raise FilesAwayError("The bucket can't be used: it answers 500.")
+            super().put(key, source, replace=replace)
+
+    task_id = add(worker)
+    worker.files = away = Away(worker.files.disk or Path())
+    run(worker, Painter())
+    task = find(worker, task_id)
+    assert (task.status, task.attempt, away.num_refusals) == (Status.SUCCEEDED, 1, 2)
+    assert files_of(worker) == [f"outputs/{task_id}-1.jpg", f"outputs/{task_id}-1.mp4"]
 
 
 def test_an_engine_that_hangs_loses_its_task(worker: Worker) -> None:

@@ -55,6 +55,8 @@ _ENDED = [
     )
 ]  # fmt: skip
 
+_LONGEST_STAGE = 64  # which PostgreSQL holds the column to
+
 _TOO_LATE = "No worker was free before the task's deadline. Nothing was charged; try again later."
 
 # Compiled once, run thousands of times a second.
@@ -236,7 +238,7 @@ class Store:
 
     def advance(self, task: Task, stage: str, progress: float, preview: str | None = None) -> Hold:
         """Note how far the work is (0 to 1), and a new preview where there is one, and renew the lease."""
-        noted = {"stage": stage, "progress": progress} | ({"preview": preview} if preview else {})
+        noted = {"stage": stage[:_LONGEST_STAGE], "progress": progress} | ({"preview": preview} if preview else {})
         return self._write_held(task, lease_until=self._clock() + self._lease_seconds, **noted)
 
     def succeed(
