@@ -300,10 +300,13 @@ def test_the_books_agree_after_any_moves_and_crashes(fresh_database: Callable[[]
     # MUTOSCOPE_TEST_EXAMPLES=6000 makes more than 200,000 moves; -s shows how many of which kind.
     examples = int(os.environ.get("MUTOSCOPE_TEST_EXAMPLES", "12"))
     made: Counter[str] = Counter()
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: Bookkeeping(fresh_database(), made), settings=settings(max_examples=examples, stateful_step_count=60)
-    )
-    print(dict(made))
+    try:
+        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+            lambda: Bookkeeping(fresh_database(), made),
+            settings=settings(max_examples=examples, stateful_step_count=60),
+        )
+    finally:
+        print(dict(made))
     assert made["moves"] > 20 * examples
     if examples >= 1000:
         kinds = ("Admitted", "Missing", "crashes", "succeed", "fail", "cancel", "give back", "break", "hold")
