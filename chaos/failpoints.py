@@ -24,7 +24,7 @@ from chaos.storm import SETTLED_SECONDS, brave, place
 from mutoscope.database import Database
 from mutoscope.schema import make_engine
 
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 45.0
 _AGAIN_SECONDS = 4.0
 _TOGETHER = 6
 _SUBMITS_PER_SECOND = 10.0
@@ -121,11 +121,11 @@ def _strike(fleet: Fleet, control: Path, moments: dict[str, Callable[[], None]],
                 armed.add(moment)
         if time.monotonic() > last + _PATIENCE_SECONDS:
             break
-        if time.monotonic() > again_at:
+        if armed and time.monotonic() > again_at:
             again_at = time.monotonic() + _AGAIN_SECONDS
-            for moment in armed:
-                with contextlib.suppress(OSError, SQLAlchemyError):  # nobody answers right now; it is tried again
-                    moments[moment]()
+            # One at a time: what brings one about may keep the others from coming.
+            with contextlib.suppress(OSError, SQLAlchemyError):  # nobody answers right now; it is tried again
+                moments[random.choice(sorted(armed))]()
         time.sleep(0.02)
     for moment in armed:
         (control / moment).unlink(missing_ok=True)
@@ -163,9 +163,9 @@ class Provoker:
     def _signal(self, number: signal.Signals) -> None:
         if invariants.running(self._fleet.database_url) == 0:
             return  # nobody is ready: who is told to stop while starting has nothing to give back
-        for pid in self._fleet.worker_pids():
+        if pids := self._fleet.worker_pids():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(self._chance.choice(pids), number)
 
     def _delete(self, status: str) -> None:
         with self._database.connect() as connection:
