@@ -26,7 +26,7 @@ from mutoscope.schema import make_engine
 ANYWHERE = "a random moment"
 MOMENTS = (
     ANYWHERE,
-    "advance, before",
+    "advance, after",
     "put preview, before",
     "video closed, after",
     "put poster, before",
