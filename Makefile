@@ -21,11 +21,11 @@ test: check-code $(VENV)/.system $(VENV)/.clients  ## everything: style, types, 
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # 200,000 moves of the books, 100 races for the last credit, 10,000 submits through 20 kills, 10,000 requests of any kind,
-# 10,000 webhooks to one that is dead: an hour or two.
-LONG := EXAMPLES=6000 RACES=100 IDEMPOTENCY_KEYS=1000 CASES=250 DEAD_WEBHOOKS=10000
-LONG_TESTS := $(addprefix tests/test_,ledger.py idempotency.py openapi.py webhooks.py)
+# 10,000 webhooks to one that is dead, every client on a whole fleet: an hour or two.
+LONG := EXAMPLES=6000 RACES=100 IDEMPOTENCY_KEYS=1000 CASES=250 DEAD_WEBHOOKS=10000 FLEETS=1
+LONG_TESTS := $(addprefix tests/test_,ledger.py idempotency.py openapi.py webhooks.py fleet.py)
 
-test-long: $(VENV)/.tested $(VENV)/.system  ## what `test` does briefly, at length
+test-long: $(VENV)/.tested $(VENV)/.system $(VENV)/.clients  ## what `test` does briefly, at length
 	env $(addprefix MUTOSCOPE_TEST_,$(LONG)) $(BIN)/python -m pytest -s --timeout 7200 $(LONG_TESTS) $(ARGS)
 
 check: check-code  ## style, types, and the tests that take no more than a moment

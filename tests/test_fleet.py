@@ -209,6 +209,7 @@ def test_a_nul_character_is_refused_or_found_and_never_a_fault(fleet: Fleet) -> 
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.skipif(not os.environ.get("MUTOSCOPE_TEST_FLEETS"), reason="takes a minute: make test-long")
 def test_every_client_passes_on_a_fleet() -> None:
     """WaveSpeed's package and command line and OpenAI's package, on three API processes, four workers, and S3."""
     clients = ["tests/test_sdk.py", "tests/test_clients.py", "tests/test_videos.py"]

@@ -51,6 +51,7 @@ def next_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("empty", ["postgresql"], indirect=True)  # who has SQLite has one machine, and may stop it
 def test_one_release_replaces_the_other_under_load(
     empty: str, install: Callable[..., Installation], next_release: Path
 ) -> None:

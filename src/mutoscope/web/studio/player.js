@@ -33,7 +33,7 @@ export function Player({ items, mode = "single", label, children }) {
   };
   const pause = () => videos().forEach((video) => video.pause());
   const play = () => videos().forEach((video) => video.play().catch(() => {})); // a browser may insist on a click
-  const toggle = () => (isPlaying.value ? pause() : play());
+  const toggle = () => (videos()[0]?.paused ? play() : pause()); // `isPlaying` comes a moment after the fact
   const step = (frames) => {
     pause();
     seek((Math.floor(videos()[0].currentTime / FRAME + 0.01) + frames + 0.5) * FRAME); // the middle of a frame
