@@ -1,6 +1,6 @@
 """How many submits and polls one server process answers: SQLite with synchronous=FULL, 32 connections.
 
-    python benchmarks/api.py [--seconds 5] [--connections 32]
+    python benchmarks/api.py [--seconds 3] [--connections 32]
 
 `cpu` is what one request costs the server's process: it hardly depends on what else the machine does.
 
@@ -127,7 +127,7 @@ def http(method: str, path: str, key: str, body: bytes = b"") -> bytes:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--seconds", type=float, default=5)
+    arguments.add_argument("--seconds", type=float, default=3)
     arguments.add_argument("--connections", type=int, default=32)
     asked = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -99,6 +100,9 @@ def run(settings: Settings, host: str, port: int, num_workers: int | None) -> No
     # uvicorn ends on these signals and then raises them again: what is left to do below must still be done.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
+    # What is here now stays; a collector that walked through it again and again would halt every request meanwhile.
+    gc.collect()
+    gc.freeze()
     try:
         server.run(sockets=[listening])
     finally:
