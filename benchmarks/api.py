@@ -45,14 +45,6 @@ class Load:
         return len(self.latencies) / self.seconds
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def load(port: int, request: bytes, seconds: float, connections: int, results: multiprocessing.Queue) -> None:
     """Keep `connections` sockets busy with `request` for `seconds`; puts a Load into `results`."""
     selector = selectors.DefaultSelector()
@@ -125,15 +117,23 @@ def http(method: str, path: str, key: str, body: bytes = b"") -> bytes:
     return head.encode() + body
 
 
+def install(home: Path, **settings: object) -> tuple[Installation, str]:
+    """A running server, and a key of it: neither refuses anything for being too much."""
+    installation = Installation(home, workers=0, max_queued=10**7, max_queued_per_account=10**7, **settings)
+    fast = ("--videos-per-minute", "1000000", "--concurrency", "1000000")
+    key = installation.run("keys", "create", "load", *fast).stdout.strip()
+    return installation.start(), key
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seconds", type=float, default=3)
     arguments.add_argument("--connections", type=int, default=32)
     asked = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        installation = Installation(Path(folder, "home"), workers=0).start()
+        installation, key = install(Path(folder, "home"))
         try:
-            submit = http("POST", f"/api/v3/{ANIMATIC}", installation.key, json.dumps(INPUTS).encode())
+            submit = http("POST", f"/api/v3/{ANIMATIC}", key, json.dumps(INPUTS).encode())
             measure("submit", installation, submit, asked.seconds, asked.connections)
             task = installation.submit(**INPUTS)
             poll = http("GET", f"/api/v3/predictions/{task['id']}/result", installation.key)

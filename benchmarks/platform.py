@@ -27,9 +27,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import rivals
-from benchmarks.api import INPUTS, Load, free_port, http, put_under_load
+from benchmarks.api import INPUTS, Load, http, install, put_under_load
 from sqlalchemy import insert, update
 from tests.installation import ANIMATIC, EXAMPLES, Installation
+from tests.ports import free_port
 from tests.postgres import Postgres, find_binaries
 
 from mutoscope.files import read_secret
@@ -98,10 +99,10 @@ def bare(url: str) -> Iterator[Contender]:
 
 def platform(asked: argparse.Namespace, folder: Path, name: str, url: str) -> None:
     """Submits and polls of our server on one database, beside a bare one's on the same kind."""
-    installation = Installation(folder / name, workers=0, database_url=url).start()
+    installation, key = install(folder / name, database_url=url)
     try:
         task_id = installation.submit(**INPUTS)["id"]
-        submit = http("POST", f"/api/v3/{ANIMATIC}", installation.key, json.dumps(INPUTS).encode())
+        submit = http("POST", f"/api/v3/{ANIMATIC}", key, json.dumps(INPUTS).encode())
         poll = http("GET", f"/api/v3/predictions/{task_id}/result", installation.key)
         raw_url = url if name != "SQLite FULL" else f"sqlite:///{folder}/bare.db"
         with bare(raw_url) as raw:

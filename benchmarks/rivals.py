@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from benchmarks.api import INPUTS, free_port, http
+from benchmarks.api import INPUTS, http
+from tests.ports import free_port
 
 Rival = Callable[[Path], AbstractContextManager[tuple[str, int, bytes, bytes]]]
 """Given a folder, a running server: (its name, its port, a submit, a poll of a task that exists)."""

@@ -59,10 +59,7 @@ def trouble(fleet: Fleet, proxy: Proxy, arguments: argparse.Namespace) -> Findin
             for fault in ("", chance.choice(FAULTS)):
                 proxy.share = chance.choice([0.5, 1.0])
                 proxy.fault = fault
-                until = time.monotonic() + chance.uniform(_SHORTEST_SECONDS, _LONGEST_SECONDS)
-                while time.monotonic() < until:
-                    fleet.tend()
-                    time.sleep(0.05)
+                fleet.tend_for(chance.uniform(_SHORTEST_SECONDS, _LONGEST_SECONDS))
                 done["times of trouble"] += bool(fault)
             proxy.fault = ""
         print(dict(proxy.met), flush=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 from tests.installation import ANIMATIC, Installation
+from tests.ports import free_port
 
 from chaos import invariants
 from mutoscope.config import Settings
@@ -44,7 +44,7 @@ class Member:
     @classmethod
     def serving(cls, name: str, workers: int) -> Member:
         """An API on a port of its own, with so many workers."""
-        port = _free_port()
+        port = free_port()
         return cls(name, [*_MUTOSCOPE, "serve", "--port", str(port), "--workers", str(workers)], port)
 
     @classmethod
@@ -115,6 +115,13 @@ class Fleet:
                     start_new_session=True,
                 )
         return len(ended)
+
+    def tend_for(self, seconds: float) -> None:
+        """So long, start again whatever ends."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.tend()
+            time.sleep(0.02)
 
     def wait_ready(self, seconds: float = _START_SECONDS) -> None:
         """Wait until every API answers. Raises AssertionError with the log's end."""
@@ -209,10 +216,3 @@ class Fleet:
     def log_end(self, size: int = 4000) -> str:
         """The last of what its processes said."""
         return self.installation.log.read_text(errors="replace")[-size:]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -47,10 +47,7 @@ def kill_loop(fleet: Fleet, arguments: argparse.Namespace) -> Findings:
     def break_things(fleet: Fleet, _: Load) -> None:
         over_at = time.monotonic() + arguments.minutes * 60
         while done.total() < arguments.kills and time.monotonic() < over_at:
-            until = time.monotonic() + chance.uniform(SHORTEST_SECONDS, arguments.longest_seconds)
-            while time.monotonic() < until:
-                fleet.tend()
-                time.sleep(0.02)
+            fleet.tend_for(chance.uniform(SHORTEST_SECONDS, arguments.longest_seconds))
             target = chance.choice(TARGETS)
             if _kill(fleet, target, chance):
                 done[target] += 1

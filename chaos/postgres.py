@@ -50,7 +50,7 @@ def restart(fleet: Fleet, server: Postgres, arguments: argparse.Namespace) -> Fi
         while time.monotonic() < over_at:
             until = time.monotonic() + chance.uniform(_SHORTEST_SECONDS, _LONGEST_SECONDS)
             while time.monotonic() < until:
-                _wait(fleet, _CUT_SECONDS)
+                fleet.tend_for(_CUT_SECONDS)
                 try:
                     server.cut("mutoscope")
                 except psycopg.Error:  # our own connection was among those it ended
@@ -58,7 +58,7 @@ def restart(fleet: Fleet, server: Postgres, arguments: argparse.Namespace) -> Fi
                 done["connections cut, times"] += 1
             number = chance.choice([signal.SIGQUIT, signal.SIGINT])
             server.stop(number)
-            _wait(fleet, chance.uniform(0, _LONGEST_AWAY_SECONDS))
+            fleet.tend_for(chance.uniform(0, _LONGEST_AWAY_SECONDS))
             server.start()
             done["restarts"] += 1
             done[f"… by {number.name}"] += 1
@@ -67,10 +67,3 @@ def restart(fleet: Fleet, server: Postgres, arguments: argparse.Namespace) -> Fi
     found = brave(fleet, break_things, arguments.seed)
     found.figures = {**done, **found.figures}
     return found
-
-
-def _wait(fleet: Fleet, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        fleet.tend()
-        time.sleep(0.05)

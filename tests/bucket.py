@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
 
 import httpx
+
+from tests.ports import free_port
 
 REGION = "eu-central-1"
 
@@ -18,9 +19,7 @@ class S3Server:
     """One server. `env` is what a process needs to use it; `is_strict`: credentials that it never made are refused."""
 
     def __init__(self, *, is_strict: bool = False) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.endpoint = f"http://127.0.0.1:{port}"
         self.env = {
             "AWS_ENDPOINT_URL": self.endpoint,

@@ -15,6 +15,7 @@ import httpx
 
 from tests.bucket import S3Server
 from tests.installation import Installation
+from tests.ports import free_port
 
 SERVERS, WORKERS = 3, 4
 
@@ -32,7 +33,7 @@ class Fleet(Installation):
 
     def start(self) -> Fleet:
         """Start everything, and wait until each API process is ready."""
-        ports = [_free_port() for _ in range(SERVERS)]
+        ports = [free_port() for _ in range(SERVERS)]
         serve = [["serve", "--port", str(port), "--workers", "0", "--sandbox"] for port in ports]
         with self.log.open("ab") as log:
             for arguments in [*serve, *[["worker", "--engine", "animatic"]] * WORKERS]:
@@ -86,10 +87,3 @@ def _is_ready(port: int) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

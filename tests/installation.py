@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.ports import free_port
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ANIMATIC = "mutoscope/animatic/reference-to-video"
@@ -28,9 +29,7 @@ class Installation:
         self.database_url = str(settings.get("database_url") or f"sqlite:///{home}/mutoscope.db")
         self.workers = workers
         self.sandbox = sandbox
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("MUTOSCOPE_")}
         self.env |= {f"MUTOSCOPE_{name.upper()}": str(value) for name, value in settings.items()}

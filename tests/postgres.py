@@ -10,7 +10,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 import psycopg
 
 from mutoscope.schema import metadata, open_database
+from tests.ports import free_port
 
 _ROOMY = ("shared_buffers=64MB", "max_connections=120")
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
@@ -56,9 +56,7 @@ class Postgres:
         if os.geteuid() == 0:
             self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
             shutil.chown(self._folder, "postgres", "postgres")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_made = False
         self._empty = ""

@@ -20,7 +20,7 @@ from chaos.kills import kill_loop
 
 from tests.installation import EXAMPLES, Installation
 
-KILLS = 10
+KILLS = 20
 STORM_KILLS = 40
 TASKS = 5
 
@@ -83,6 +83,21 @@ def test_every_task_survives_its_worker_being_killed(
         time.sleep(moments.uniform(0, 2.5))
         for pid in installation.worker_pids():
             os.kill(pid, signal.SIGKILL)
+        if all(installation.result(task_id)["status"] == "completed" for task_id in task_ids):
+            task_ids += submit_all(installation)
+    check_all(installation, task_ids)
+
+
+def test_every_task_survives_the_whole_server_being_killed(
+    install: Callable[..., Installation], moments: random.Random
+) -> None:
+    installation = install(lease_seconds=1).start()
+    task_ids = submit_all(installation)
+    for _ in range(KILLS):
+        wait_for_running(installation)
+        time.sleep(moments.uniform(0, 2.5))
+        installation.kill_group()
+        installation.start()
         if all(installation.result(task_id)["status"] == "completed" for task_id in task_ids):
             task_ids += submit_all(installation)
     check_all(installation, task_ids)

@@ -298,7 +298,7 @@ class Bookkeeping(RuleBasedStateMachine):
 
 def test_the_books_agree_after_any_moves_and_crashes(fresh_database: Callable[[], str]) -> None:
     # MUTOSCOPE_TEST_EXAMPLES=6000 makes more than 200,000 moves; -s shows how many of which kind.
-    examples = int(os.environ.get("MUTOSCOPE_TEST_EXAMPLES", "12"))
+    examples = int(os.environ.get("MUTOSCOPE_TEST_EXAMPLES", "25"))
     made: Counter[str] = Counter()
     try:
         run_state_machine_as_test(  # type: ignore[no-untyped-call]

@@ -190,5 +190,5 @@ class Queue(RuleBasedStateMachine):
 
 def test_the_queue_keeps_its_promises_in_any_order_of_moves(fresh_database: Callable[[], str]) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: Queue(fresh_database()), settings=settings(max_examples=20, stateful_step_count=40)
+        lambda: Queue(fresh_database()), settings=settings(max_examples=40, stateful_step_count=40)
     )

@@ -130,7 +130,7 @@ def keep(server: Any, key_id: str, data: bytes, name: str) -> str:
         server.uploads.add(upload_id, key_id, filename=name, content_type=type_of(name), size=len(data), file=key)
         try:
             server.files.put(key, part)
-        except OSError:
+        except OSError:  # nothing was stored; what a bucket did before it was away is not known, so there the row stays
             server.uploads.remove([upload_id])
             raise
     finally:
