@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import OperationalError
@@ -426,32 +427,46 @@ def test_a_dead_receiver_delays_nobody(local_outbox: Outbox, receiver: Receiver)
 # With a server
 
 
-def test_a_prediction_arrives_as_its_result_reads(running: Installation, image: str, receiver: Receiver) -> None:
+@pytest.fixture
+def http(running: Installation) -> Iterator[httpx.Client]:
+    """A caller whose webhooks nobody else asks for."""
+    key = running.run("keys", "create", "webhooks").stdout.strip()
+    with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {key}"}, trust_env=False) as http:
+        yield http
+
+
+def test_a_prediction_arrives_as_its_result_reads(
+    running: Installation, http: httpx.Client, image: str, receiver: Receiver
+) -> None:
+    own = http.headers["Authorization"].removeprefix("Bearer ")
     other = running.run("keys", "create", "another").stdout.strip()
+
+    def result(task_id: str) -> Any:
+        return http.get(f"/api/v3/predictions/{task_id}/result").json()["data"]
+
     hook = receiver.url("/ok?to=me&and=you")  # old clients append it as it is
-    task = running.http.post(f"/api/v3/{ANIMATIC}?webhook={hook}", json={"prompt": "a cat", "images": [image]})
-    failing = running.submit(ANIMATIC, prompt="a cat", images=["http://10.0.0.1/a.png"], webhook_url=receiver.url("/f"))
+    task = http.post(f"/api/v3/{ANIMATIC}?webhook={hook}", json={"prompt": "a cat", "images": [image]})
+    inputs = {"prompt": "a cat", "images": ["http://10.0.0.1/a.png"], "webhook_url": receiver.url("/f")}
+    failing = http.post(f"/api/v3/{ANIMATIC}", json=inputs).json()["data"]
     task_id = task.json()["data"]["id"]
     by_id = {arrived.id: arrived for arrived in receiver.wait(2, 60)}
 
     arrived = by_id[task_id]
-    secret = running.http.get("/api/v3/webhook/secret").json()["data"]["secret"]
+    secret = http.get("/api/v3/webhook/secret").json()["data"]["secret"]
     proof = sign(secret, task_id, int(arrived.headers["webhook-timestamp"]), arrived.body)
     assert {name: arrived.headers[name] for name in proof} == proof
     Webhook(secret).verify(arrived.body, arrived.headers)
     assert arrived.headers["content-type"] == "application/json"
     assert arrived.path == "/ok?to=me&and=you"
-    assert arrived.json == running.result(task_id)
+    assert arrived.json == result(task_id)
     assert arrived.json["status"] == "completed"
-    assert running.http.get(arrived.json["outputs"][0], headers={"Authorization": ""}).status_code == 200
+    assert http.get(arrived.json["outputs"][0], headers={"Authorization": ""}).status_code == 200
     failed = by_id[failing["id"]].json
     assert (failed["status"], failed["outputs"]) == ("failed", [])
-    assert failed == running.result(failing["id"])
+    assert failed == result(failing["id"])
 
-    def listed(key: str = running.key, **query: int) -> Any:
-        answer = running.http.get(
-            "/api/v3/webhooks/deliveries", params=query, headers={"Authorization": f"Bearer {key}"}
-        )
+    def listed(key: str = own, **query: int) -> Any:
+        answer = http.get("/api/v3/webhooks/deliveries", params=query, headers={"Authorization": f"Bearer {key}"})
         assert answer.status_code == 200, answer.text
         return answer.json()["data"]
 
@@ -469,14 +484,14 @@ def test_a_prediction_arrives_as_its_result_reads(running: Installation, image: 
 
     def replay(key: str) -> int:
         url = f"/api/v3/webhooks/deliveries/{mine['id']}/replay"
-        return running.http.post(url, headers={"Authorization": f"Bearer {key}"}).status_code
+        return http.post(url, headers={"Authorization": f"Bearer {key}"}).status_code
 
     assert replay(other) == 404
-    assert replay(running.key) == 200
+    assert replay(own) == 200
     assert receiver.wait(3)[2].body == arrived.body
     # A new secret signs from now on; a key knows its own only.
-    assert running.http.post("/api/v3/webhook/secret/rotate").json()["data"]["secret"] != secret
-    theirs = running.http.get("/api/v3/webhook/secret", headers={"Authorization": f"Bearer {other}"})
+    assert http.post("/api/v3/webhook/secret/rotate").json()["data"]["secret"] != secret
+    theirs = http.get("/api/v3/webhook/secret", headers={"Authorization": f"Bearer {other}"})
     assert theirs.json()["data"]["secret"] not in (secret, "")
     rows = running.run("webhooks", "list").stdout
     assert mine["id"] in rows
