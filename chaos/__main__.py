@@ -26,11 +26,11 @@ EXPERIMENTS = {
 }
 
 
-def main() -> int:
-    """Run what the command line asks for."""
+def parse(command: list[str]) -> argparse.Namespace:
+    """What a command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     chosen = parser.add_subparsers(dest="experiment", required=True)
-    name = next((each for each in sys.argv[1:] if each in EXPERIMENTS), "")
+    name = next((each for each in command if each in EXPERIMENTS), "")
     for each, (_, shows) in EXPERIMENTS.items():
         arguments = chosen.add_parser(each, help=shows, description=shows)
         arguments.add_argument("--seed", type=int, default=time.time_ns() % 2**32, help="repeats a run's choices")
@@ -38,7 +38,12 @@ def main() -> int:
         arguments.add_argument("--no-report", action="store_true", help="leave docs/reliability.md as it is")
         if each == name:  # the others need not even be importable here
             importlib.import_module(EXPERIMENTS[each][0]).add_arguments(arguments)
-    asked = parser.parse_args()
+    return parser.parse_args(command)
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    asked = parse(sys.argv[1:])
     # What was started is ended in any case, also where the run is told to stop.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     print(f"{asked.experiment}: seed {asked.seed}", flush=True)

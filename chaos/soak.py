@@ -27,7 +27,7 @@ _READ_SECONDS = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.set_defaults(minutes=60.0)
     parser.add_argument("--rate", type=float, default=2.0, help="submits a second")
 
 
