@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from tests.installation import Installation
 
 from chaos import disk, invariants, report
@@ -129,8 +128,8 @@ def check(home: Path, state: Disk) -> list[str]:
         return [f"the database can't be opened: {error}"]
     try:
         return _check_opened(settings, store, state)
-    except SQLAlchemyError as error:
-        return [f"the database can't be read: {error}"]
+    except Exception as error:  # whatever a damaged file makes of the code that reads it
+        return [f"the installation can't be read: {error}"]
     finally:
         store.database.close()
 

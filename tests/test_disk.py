@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from chaos.full import SITES, fill_up
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Column, MetaData, String, Table, bindparam, create_engine, select
+from sqlalchemy.exc import DatabaseError, OperationalError
 
+from mutoscope.database import Database, LookUp
 from mutoscope.disk import Trouble, trouble
 
 
@@ -35,6 +37,19 @@ def test_sqlite_s_own_words_are_understood(tmp_path: Path) -> None:
             database.execute("SELECT nonsense")
     found = [trouble(OperationalError("…", None, each.value)) for each in (full, read_only, other)]
     assert found == [Trouble.FULL, Trouble.AWAY, None]
+
+
+def test_a_damaged_file_is_told_as_any_error_of_a_database(tmp_path: Path) -> None:
+    things = Table("things", MetaData(), Column("name", String, primary_key=True))
+    path = tmp_path / "db"
+    with Database(create_engine(f"sqlite:///{path}")) as database:
+        things.create(database.engine)
+        with database.engine.begin() as connection:
+            connection.execute(things.insert(), [{"name": f"{number:0200}"} for number in range(200)])
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 40_000)  # SQLite's first page alone is left
+    find = LookUp(select(things.c.name).where(things.c.name == bindparam("name")))
+    with Database(create_engine(f"sqlite:///{path}")) as database, pytest.raises(DatabaseError, match="malformed"):
+        database.look_up(find, {"name": "1"})
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 import structlog
 from sqlalchemy import Connection, Engine, RowMapping, Select, text
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 
 log = structlog.get_logger()
 
@@ -57,8 +57,8 @@ class LookUp:
         driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         try:
             values = driver.execute(self._sql, [parameters[name] for name in self._parameters]).fetchone()
-        except sqlite3.OperationalError as error:  # as SQLAlchemy tells it
-            raise OperationalError(self._sql, None, error, hide_parameters=True) from error
+        except sqlite3.Error as error:  # a file that is locked, full or damaged: told as SQLAlchemy tells it
+            raise DBAPIError.instance(self._sql, None, error, sqlite3.Error, hide_parameters=True) from error
         if values is None:
             return None
         row = dict(zip(self._columns, values, strict=True))
