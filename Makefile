@@ -40,10 +40,11 @@ fix: $(VENV)/.tested  ## what can be tidied by itself
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.tested  ## the speed of the animatic, of the API under load, and of the platform beside its limit
+bench: $(VENV)/.tested $(VENV)/.system  ## the speed of the animatic, of the API under load, of the platform beside its limit, and of a preview
 	$(BIN)/python benchmarks/animatic.py
 	$(BIN)/python benchmarks/api.py
 	$(BIN)/python benchmarks/platform.py
+	$(BIN)/python benchmarks/preview.py
 
 clean:
 	rm -rf $(VENV) .demo build dist
