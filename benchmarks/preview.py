@@ -21,7 +21,6 @@ import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-
 from tests.installation import EXAMPLES, Installation
 
 PROMPT = "She stands before the rocket, slow push in"
@@ -57,7 +56,8 @@ def main() -> None:
             server.close()
     waits.sort()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end, {times} times")
-    print(f"last key to a playing preview: median {statistics.median(waits):.2f} s, {waits[0]:.2f} to {waits[-1]:.2f} s")
+    median = statistics.median(waits)
+    print(f"last key to a playing preview: median {median:.2f} s, {waits[0]:.2f} to {waits[-1]:.2f} s")
 
 
 def measure(browser: Browser, server: Installation, times: int) -> list[float]:
