@@ -61,8 +61,12 @@ export async function start(model, inputs, prepare, pairedWith = "") {
   }
 }
 
-/** Tell what becomes of a take until it is over. */
+const followed = new Set();
+
+/** Tell what becomes of a take until it is over; one that is followed already is not followed twice. */
 export async function follow(id) {
+  if (followed.has(id)) return;
+  followed.add(id);
   remember("runs", [...new Set([...recall("runs", []), id])]);
   try {
     for await (const found of watch(id)) {
@@ -74,6 +78,7 @@ export async function follow(id) {
     if (error.status === 404) lose(id);
     else put({ ...get(id), id, status: "failed", error: error.message });
   }
+  followed.delete(id);
   unfollow(id);
 }
 
@@ -92,10 +97,11 @@ export function recover() {
   for (const id of strip.value.filter((each) => !ids.includes(each))) learn(id);
 }
 
-/** Ask for a take that is not known here. */
+/** Ask for a take that is not known here, and follow it if it goes on. */
 export async function learn(id) {
   try {
     put(await api.prediction(id));
+    if (!isOver(get(id))) follow(id);
   } catch (error) {
     if (error.status === 404) lose(id);
   }
@@ -109,7 +115,11 @@ export function show(ids) {
   } else {
     onStage.value = ids.slice(0, MOST_COMPARED);
   }
-  for (const id of onStage.value) if (!get(id)) learn(id);
+  for (const id of onStage.value) {
+    const take = get(id);
+    if (!take) learn(id);
+    else if (!take.isLocal && !isOver(take)) follow(id); // it may have been started elsewhere
+  }
 }
 
 /** Clear the stage for composing. */
