@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import RowMapping, bindparam, func, insert, select, update
 
 from mutoscope.database import Database
 from mutoscope.schema import deliveries, delivery_attempts, tasks
@@ -109,8 +109,12 @@ class Deliveries:
     def note(self, outcomes: Sequence[Outcome]) -> None:
         """Write down what came of attempts. One that was claimed again since is logged, and decides nothing."""
         with self._database.write() as connection:
-            for outcome in outcomes:
-                _note(connection, outcome)
+            ids = [outcome.delivery.id for outcome in outcomes]
+            kept = set(connection.execute(select(deliveries.c.id).where(deliveries.c.id.in_(ids))).scalars())
+            told = [outcome for outcome in outcomes if outcome.delivery.id in kept]  # the others' tasks are deleted
+            if told:
+                connection.execute(_DECIDE, [_decision(outcome) for outcome in told])
+                connection.execute(insert(delivery_attempts), [_entry(outcome) for outcome in told])
 
     def replay(self, delivery_id: str, key_id: str | None = None) -> bool:
         """Have it sent again now, whatever came of it before; False where there is none of this id (and key)."""
@@ -135,19 +139,30 @@ class Deliveries:
         return total, [Listed(row, [made for made in attempts if made["delivery_id"] == row["id"]]) for row in rows]
 
 
-def _note(connection: Connection, outcome: Outcome) -> None:
-    delivery = outcome.delivery
-    mine = deliveries.c.id == delivery.id
-    if connection.execute(select(deliveries.c.id).where(mine)).first() is None:
-        return  # forgotten meanwhile, with its task
-    held = (mine, deliveries.c.attempts == delivery.attempt, deliveries.c.status == "due")
-    values = {"ended_at": outcome.made_at} if outcome.due_at is None else {"due_at": outcome.due_at}
-    connection.execute(update(deliveries).where(*held).values(status=outcome.state, **values))
-    attempt = {
-        "delivery_id": delivery.id,
+_DECIDE = (
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("delivery"), deliveries.c.attempts == bindparam("attempt"))
+    .where(deliveries.c.status == "due")
+    .values(status=bindparam("state"), due_at=bindparam("due"), ended_at=bindparam("ended"))
+)
+
+
+def _decision(outcome: Outcome) -> dict[str, Any]:
+    is_over = outcome.due_at is None
+    return {
+        "delivery": outcome.delivery.id,
+        "attempt": outcome.delivery.attempt,
+        "state": outcome.state,
+        "due": outcome.made_at if is_over else outcome.due_at,
+        "ended": outcome.made_at if is_over else None,
+    }
+
+
+def _entry(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "delivery_id": outcome.delivery.id,
         "made_at": outcome.made_at,
         "status_code": outcome.status_code,
         "error": outcome.error,
         "milliseconds": outcome.milliseconds,
     }
-    connection.execute(insert(delivery_attempts), attempt)

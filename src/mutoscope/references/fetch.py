@@ -120,15 +120,14 @@ def _answer(
 ) -> Iterator[httpcore.Response]:
     """One exchange on a connection of its own, its body still unread; httpcore's errors become FetchError."""
     sent = {"Host": target.authority, "User-Agent": USER_AGENT, "Accept-Encoding": "identity", "Connection": "close"}
-    url = httpcore.URL(
-        scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
-    )
+    origin = httpcore.Origin(target.scheme.encode(), target.host.encode(), target.port)
+    url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=target.path.encode())
     has_answered = False
     try:
         context = tls if tls is not None or target.scheme == "http" else _public_tls()
         with (
-            httpcore.ConnectionPool(ssl_context=context, max_connections=1, network_backend=backend) as pool,
-            pool.stream(method, url, headers=[*(sent | dict(headers)).items()], content=body) as response,
+            httpcore.HTTPConnection(origin, ssl_context=context, network_backend=backend) as connection,
+            connection.stream(method, url, headers=[*(sent | dict(headers)).items()], content=body) as response,
         ):
             has_answered = True
             yield response
