@@ -5,16 +5,15 @@ Everything that keeps rows (store, ledger, keys, uploads, deliveries) shares one
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Engine, RowMapping, Select, text
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, Dialect, Engine, RowMapping, Select, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 
 log = structlog.get_logger()
@@ -35,32 +34,51 @@ _CLOCK_SECONDS = 30.0  # so long the server's clock is reckoned from ours
 class LookUp:
     """A statement that finds at most one row, by an index; made once, run thousands of times a second.
 
-    Of such a read in a SQLite file, SQLAlchemy's way through its layers takes most of the time. So it is asked for the
-    SQL and for what makes values of columns, once, and SQLite is handed the SQL.
+    Of such a read, SQLAlchemy's way through its layers takes most of the time. So it is asked for the SQL and for what
+    makes values of columns, once, and the driver is handed the SQL.
     """
 
     def __init__(self, statement: Select[Any]) -> None:
-        self.statement = statement
-        dialect = sqlite.dialect(paramstyle="qmark")
-        compiled = statement.compile(dialect=dialect)
-        self._sql = str(compiled)
-        self._parameters = [str(name) for name in compiled.positiontup or ()]
-        columns = statement.selected_columns
-        self._columns = [str(column.key) for column in columns]
-        found = [
-            (str(column.key), column.type.dialect_impl(dialect).result_processor(dialect, None)) for column in columns
-        ]
-        self._made = [(key, make) for key, make in found if make is not None]
+        self._statement = statement
+        self._compiled: dict[str, _Compiled] = {}
 
     def run(self, connection: Connection, parameters: Mapping[str, Any]) -> Row | None:
-        """The row, if there is one, from a connection to a SQLite file."""
-        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        """The row, if there is one. Raises what SQLAlchemy would."""
+        dialect = connection.dialect
+        if (compiled := self._compiled.get(dialect.name)) is None:
+            compiled = self._compiled[dialect.name] = _Compiled(self._statement, dialect)
+        driver: Any = connection.connection.driver_connection
         try:
-            values = driver.execute(self._sql, [parameters[name] for name in self._parameters]).fetchone()
-        except sqlite3.Error as error:  # a file that is locked, full or damaged: told as SQLAlchemy tells it
-            raise DBAPIError.instance(self._sql, None, error, sqlite3.Error, hide_parameters=True) from error
-        if values is None:
-            return None
+            cursor = driver.execute(compiled.sql, compiled.bind(parameters))
+            values = cursor.fetchone()
+        except dialect.loaded_dbapi.Error as error:
+            kind = dialect.loaded_dbapi.Error
+            raise DBAPIError.instance(compiled.sql, None, error, kind, hide_parameters=True) from error
+        return None if values is None else compiled.row(values, cursor.description)
+
+
+class _Compiled:
+    """A look-up in one database's SQL."""
+
+    def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect)
+        self.sql = str(compiled)
+        self._order = compiled.positiontup  # None: the driver takes them by name
+        self._columns = {str(column.key): column.type.dialect_impl(dialect) for column in statement.selected_columns}
+        self._made: list[tuple[str, Callable[[Any], Any]]] | None = None
+        self._dialect = dialect
+
+    def bind(self, parameters: Mapping[str, Any]) -> Mapping[str, Any] | list[Any]:
+        return parameters if self._order is None else [parameters[name] for name in self._order]
+
+    def row(self, values: Sequence[Any], description: Sequence[Sequence[Any]]) -> Row:
+        """`description` is the cursor's: what makes a value may depend on the type that the database says it has."""
+        if self._made is None:
+            makers = [
+                (key, kind.result_processor(self._dialect, described[1]))
+                for (key, kind), described in zip(self._columns.items(), description, strict=True)
+            ]
+            self._made = [(key, make) for key, make in makers if make is not None]
         row = dict(zip(self._columns, values, strict=True))
         for key, make in self._made:
             row[key] = make(row[key])
@@ -70,18 +88,19 @@ class LookUp:
 class Database:
     """Safe to share between threads; `close` it, or use it as a context manager.
 
-    `is_local`: a SQLite file, whose reads take tens of microseconds and never wait for a writer.
+    `is_local`: a SQLite file, whose reads take tens of microseconds and never wait for a writer. Up to `most_kept` of
+    its connections are kept for look-ups.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, most_kept: int = 1) -> None:
         self.engine = engine
         self.is_local = engine.dialect.name == "sqlite"
         # A read by itself needs no BEGIN and no ROLLBACK, each of which is a way to the server and back. (SQLite's
         # driver is in this mode always.)
         self._readers = engine if self.is_local else engine.execution_options(isolation_level="AUTOCOMMIT")
         self._one_writer = threading.Lock()
-        self._reader: Connection | None = None
-        self._one_reader = threading.Lock()
+        self._kept: deque[Connection] = deque()
+        self._most_kept = most_kept
         self._ahead = 0.0  # the server's clock, less our monotonic one
         self._compared_at = float("-inf")
 
@@ -116,15 +135,29 @@ class Database:
 
     def look_up(self, asked: LookUp, parameters: Mapping[str, Any]) -> Row | None:
         """The row that is asked for, by the names of its columns; None if there is none."""
-        if not self.is_local:
-            with self._readers.connect() as connection:
-                return connection.execute(asked.statement, dict(parameters)).mappings().first()
-        # Checking a connection out of the pool and back in costs as much as such a read does, so one is kept. It holds
-        # no transaction open between reads: the driver is in autocommit mode.
-        with self._one_reader:
-            if self._reader is None:
-                self._reader = self.engine.connect()
-            return asked.run(self._reader, parameters)
+        # To check a connection out of the pool, test it and take it back costs more than such a read does, so a few are
+        # kept. They hold no transaction open between reads: the driver is in autocommit mode.
+        try:
+            connection = self._kept.pop()
+        except IndexError:
+            return self._read(self._readers.connect(), asked, parameters)
+        try:
+            return self._read(connection, asked, parameters)
+        except UNREACHABLE:  # it may have ended while it was kept; the pool's are tested
+            return self._read(self._readers.connect(), asked, parameters)
+
+    def _read(self, connection: Connection, asked: LookUp, parameters: Mapping[str, Any]) -> Row | None:
+        try:
+            row = asked.run(connection, parameters)
+        except DBAPIError:
+            connection.invalidate()
+            connection.close()
+            raise
+        if len(self._kept) < self._most_kept:
+            self._kept.append(connection)
+        else:
+            connection.close()
+        return row
 
     def now(self) -> float:
         """Seconds since the epoch by the database's clock, the one that all machines share."""
@@ -141,10 +174,8 @@ class Database:
 
     def close(self) -> None:
         """End its connections. Using it again opens new ones."""
-        with self._one_reader:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+        while self._kept:
+            self._kept.pop().close()
         self.engine.dispose()
 
     def __enter__(self) -> Self:

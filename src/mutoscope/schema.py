@@ -225,7 +225,7 @@ def open_database(url: str, *, connections: int = 16) -> Database:
     SQLite runs in WAL with synchronous=FULL: what was committed survives a power cut. `connections`: the most that this
     process has to a PostgreSQL server. Raises SettingsError for a URL that can't be used.
     """
-    database = Database(make_engine(url, connections=connections))
+    database = Database(make_engine(url, connections=connections), most_kept=connections // 4)
     try:
         migrate(database)
     except BaseException:
