@@ -236,6 +236,23 @@ def test_a_read_of_many_statements_sees_one_moment(databases: list[Database]) ->
     assert count(databases[0]) == 1
 
 
+def test_a_look_up_outlives_the_connections_that_were_kept_for_it(databases: list[Database]) -> None:
+    asking, other = databases[:2]
+    known = Keys(asking, b"k" * 32)
+    digest = known.digest(known.create("tests"))
+    before = known.caller(digest)
+    assert before is not None
+    with other.write() as connection:
+        ours = text("SELECT pg_backend_pid()")
+        others = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> :me"
+        )
+        ended = connection.execute(text(others), {"me": connection.execute(ours).scalar_one()}).scalars().all()
+    assert len(ended) > 0
+    for _ in range(5):  # more than are kept
+        assert known.caller(digest) == before
+
+
 def test_a_statement_that_takes_too_long_is_ended(databases: list[Database]) -> None:
     with databases[0].connect() as connection:
         assert connection.execute(text("SHOW statement_timeout")).scalar() == "30s"
