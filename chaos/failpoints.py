@@ -63,7 +63,10 @@ def kill_at(fleet: Fleet, control: Path, moments: list[str], arguments: argparse
     broken: list[str] = []
 
     def break_things(fleet: Fleet, load: Load) -> None:
-        provoker = Provoker(fleet, load, chance)
+        with Database(make_engine(fleet.database_url)) as database:
+            strike(Provoker(fleet, load, chance, database), load)
+
+    def strike(provoker: Provoker, load: Load) -> None:
         over_at = time.monotonic() + arguments.minutes * 60
         for begin in range(0, len(order), _TOGETHER):
             if time.monotonic() > over_at:
@@ -135,11 +138,11 @@ def _strike(fleet: Fleet, control: Path, moments: dict[str, Callable[[], None]],
 class Provoker:
     """Makes those moments come that the callers' own load seldom brings."""
 
-    def __init__(self, fleet: Fleet, load: Load, chance: random.Random) -> None:
+    def __init__(self, fleet: Fleet, load: Load, chance: random.Random, database: Database) -> None:
         self._fleet = fleet
         self._load = load
         self._chance = chance
-        self._database = Database(make_engine(fleet.database_url))
+        self._database = database
 
     def of(self, moment: str) -> Callable[[], None]:
         """What makes this moment come."""

@@ -69,6 +69,12 @@ def pause(fleet: Fleet, control: Path, arguments: argparse.Namespace) -> Finding
 
     def break_things(fleet: Fleet, _: Load) -> None:
         rows = make_engine(fleet.database_url)
+        try:
+            freeze(rows)
+        finally:
+            rows.dispose()
+
+    def freeze(rows: Engine) -> None:
         over_at = time.monotonic() + arguments.minutes * 60
         while done.total() < arguments.pauses and time.monotonic() < over_at:
             fleet.tend()

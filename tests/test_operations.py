@@ -195,8 +195,8 @@ def test_readiness(idle: Installation) -> None:
 
 
 @pytest.mark.slow
-def test_no_secret_is_in_any_log_or_figure(install: Callable[..., Installation], image: str) -> None:
-    server = install(log_format="json").start()
+def test_no_secret_is_in_any_log_or_figure(install: Callable[..., Installation], database_url: str) -> None:
+    server = install(log_format="json", database_url=database_url).start()
     with receiving() as receiver:
         hook = receiver.url("/status/500") + "?token=canary-hook"
         secret = server.http.get("/api/v3/webhook/secret").json()["data"]["secret"]
