@@ -211,7 +211,7 @@ def test_every_operation_answers_what_it_documents(idle: Installation) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No issues found" in done.stdout
-    print("\n".join(line.strip() for line in done.stdout.splitlines() if "case" in line or "Tested" in line))
+    print("\n".join(line.strip() for line in done.stdout.splitlines() if "generated" in line or "Tested" in line))
 
 
 def test_nothing_of_this_was_a_fault(idle: Installation) -> None:

@@ -26,8 +26,10 @@ from mutoscope.engines.skyreels_v3.sampling import Denoised, Working, predict, t
 from .golden import CHECKPOINT, networks, picture, tensors
 
 
+@pytest.mark.parametrize("large_bytes", [0, 2**40], ids=["frame by frame", "all of a plane at once"])
 @torch.inference_mode()
-def test_streamed_frames_are_the_whole_clip_s_bytes() -> None:
+def test_streamed_frames_are_the_whole_clip_s_bytes(monkeypatch: pytest.MonkeyPatch, large_bytes: int) -> None:
+    monkeypatch.setattr("mutoscope.engines.skyreels_v3.decoding.LARGE_FRAME_BYTES", large_bytes)
     vae = networks("fast", "float32").vae
     latents = tensors("c05_1s_25f", "bfloat16")["latents"][-1]
     mean, scale = statistics_of(vae)

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from mutoscope.engines import Pixels
 from mutoscope.engines.skyreels_v3.conditioning import statistics_of
 
+LARGE_FRAME_BYTES = 2**25
+"""From this size on it pays to decode frame by frame. For small ones a CPU has slower kernels, which need more room."""
+
 Features = list[Any]
 """What each of the decoder's causal convolutions saw last, in their order: it looks back by these."""
 
@@ -52,8 +55,8 @@ def decode(vae: Any, latents: Tensor, decoder: Callable[[Tensor, Features], Tens
 def run(layers: Sequence[Layer], hidden: Tensor, features: Features) -> Tensor:
     """The frames of one latent plane (1, channels, frames, rows, columns), which leaves its features.
 
-    Past the last doubling of time, where frames are large, each
-    goes through all layers before the next one: to causal layers that is the same.
+    Past the last doubling of time each frame goes through all layers before the next one, if frames are large: to
+    causal layers that is the same, and it takes a quarter of the memory.
     """
     place = [0]
     past_time = [layer for layer in layers if layer.is_past_time]
@@ -61,8 +64,9 @@ def run(layers: Sequence[Layer], hidden: Tensor, features: Features) -> Tensor:
         hidden = layer.run(hidden, features, place)
     if not past_time:
         return hidden
+    is_large = hidden[:, :, 0].nbytes >= LARGE_FRAME_BYTES
     found = []
-    for frame in torch.split(hidden, 1, dim=2):
+    for frame in torch.split(hidden, 1 if is_large else hidden.shape[2], dim=2):
         along = [*place]
         for layer in past_time:
             frame = layer.run(frame, features, along)
