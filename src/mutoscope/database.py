@@ -148,16 +148,15 @@ class Database:
 
     def _read(self, connection: Connection, asked: LookUp, parameters: Mapping[str, Any]) -> Row | None:
         try:
-            row = asked.run(connection, parameters)
-        except DBAPIError:
+            return asked.run(connection, parameters)
+        except UNREACHABLE:
             connection.invalidate()
-            connection.close()
             raise
-        if len(self._kept) < self._most_kept:
-            self._kept.append(connection)
-        else:
-            connection.close()
-        return row
+        finally:
+            if len(self._kept) < self._most_kept and not connection.invalidated:
+                self._kept.append(connection)
+            else:
+                connection.close()
 
     def now(self) -> float:
         """Seconds since the epoch by the database's clock, the one that all machines share."""
