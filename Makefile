@@ -22,7 +22,7 @@ test: check-code $(VENV)/.system $(VENV)/.clients  ## everything: style, types, 
 
 # 200,000 moves of the books, 100 races for the last credit, 10,000 submits through 20 kills, 10,000 requests of any kind,
 # 10,000 webhooks to one that is dead, every client on a whole fleet: an hour or two.
-LONG := EXAMPLES=6000 RACES=100 IDEMPOTENCY_KEYS=1000 CASES=400 DEAD_WEBHOOKS=10000 FLEETS=1
+LONG := EXAMPLES=6000 RACES=100 IDEMPOTENCY_KEYS=1000 CASES=300 DEAD_WEBHOOKS=10000 FLEETS=1
 LONG_TESTS := $(addprefix tests/test_,ledger.py idempotency.py openapi.py webhooks.py fleet.py)
 
 test-long: $(VENV)/.tested $(VENV)/.system $(VENV)/.clients  ## what `test` does briefly, at length
