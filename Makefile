@@ -40,7 +40,7 @@ fix: $(VENV)/.tested  ## what can be tidied by itself
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.tested $(VENV)/.system  ## the speed of the animatic, of the API under load, of the platform beside its limit, and of a preview
+bench: $(VENV)/.tested $(VENV)/.system  ## the speed of animatics, the API, the platform beside its limit, previews
 	$(BIN)/python benchmarks/animatic.py
 	$(BIN)/python benchmarks/api.py
 	$(BIN)/python benchmarks/platform.py

@@ -64,9 +64,9 @@ def kill_at(fleet: Fleet, control: Path, moments: list[str], arguments: argparse
 
     def break_things(fleet: Fleet, load: Load) -> None:
         with Database(make_engine(fleet.database_url)) as database:
-            strike(Provoker(fleet, load, chance, database), load)
+            strike_all(Provoker(fleet, load, chance, database), load)
 
-    def strike(provoker: Provoker, load: Load) -> None:
+    def strike_all(provoker: Provoker, load: Load) -> None:
         over_at = time.monotonic() + arguments.minutes * 60
         for begin in range(0, len(order), _TOGETHER):
             if time.monotonic() > over_at:

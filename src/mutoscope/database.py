@@ -65,7 +65,7 @@ class _Compiled:
         self.sql = str(compiled)
         self._order = compiled.positiontup  # None: the driver takes them by name
         self._columns = {str(column.key): column.type.dialect_impl(dialect) for column in statement.selected_columns}
-        self._made: list[tuple[str, Callable[[Any], Any]]] | None = None
+        self._makers: list[tuple[str, Callable[[Any], Any]]] | None = None
         self._dialect = dialect
 
     def bind(self, parameters: Mapping[str, Any]) -> Mapping[str, Any] | list[Any]:
@@ -73,14 +73,14 @@ class _Compiled:
 
     def row(self, values: Sequence[Any], description: Sequence[Sequence[Any]]) -> Row:
         """`description` is the cursor's: what makes a value may depend on the type that the database says it has."""
-        if self._made is None:
-            makers = [
+        if self._makers is None:
+            found = [
                 (key, kind.result_processor(self._dialect, described[1]))
                 for (key, kind), described in zip(self._columns.items(), description, strict=True)
             ]
-            self._made = [(key, make) for key, make in makers if make is not None]
+            self._makers = [(key, make) for key, make in found if make is not None]
         row = dict(zip(self._columns, values, strict=True))
-        for key, make in self._made:
+        for key, make in self._makers:
             row[key] = make(row[key])
         return row
 

@@ -21,6 +21,13 @@ State = Literal["due", "delivered", "refused", "given_up"]
 
 _LOOKED_AT_ONCE = 256
 
+_DECIDE = (
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("delivery"), deliveries.c.attempts == bindparam("attempt"))
+    .where(deliveries.c.status == "due")
+    .values(status=bindparam("state"), due_at=bindparam("due"), ended_at=bindparam("ended"))
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -139,16 +146,8 @@ class Deliveries:
         return total, [Listed(row, [made for made in attempts if made["delivery_id"] == row["id"]]) for row in rows]
 
 
-_DECIDE = (
-    update(deliveries)
-    .where(deliveries.c.id == bindparam("delivery"), deliveries.c.attempts == bindparam("attempt"))
-    .where(deliveries.c.status == "due")
-    .values(status=bindparam("state"), due_at=bindparam("due"), ended_at=bindparam("ended"))
-)
-
-
 def _decision(outcome: Outcome) -> dict[str, Any]:
-    is_over = outcome.due_at is None
+    is_over = outcome.due_at is None  # then `due_at` means nothing, but no delivery is without one
     return {
         "delivery": outcome.delivery.id,
         "attempt": outcome.delivery.attempt,

@@ -268,7 +268,7 @@ class _Stream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         try:
             stream = self._stream.start_tls(ssl_context, server_hostname, _remaining(self._deadline))
-        except httpcore.ConnectError as error:  # told apart here, for the pool drops the cause
+        except httpcore.ConnectError as error:  # told apart here: to the caller they would look alike
             if isinstance(error.__cause__, ssl.SSLCertVerificationError):
                 raise FetchError("the server's TLS certificate is not valid for this host") from None
             raise FetchError("no TLS connection could be made with the server") from None

@@ -10,15 +10,17 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 
 from mutoscope.engines.skyreels_v3.conditioning import statistics_of
-from mutoscope.engines.skyreels_v3.decoding import decode, to_pixels
+from mutoscope.engines.skyreels_v3.decoding import decode, layers_of, run, to_pixels
 from mutoscope.engines.skyreels_v3.numerics import rotary_angles
 from mutoscope.engines.skyreels_v3.pipeline import Decoded, Drawn, render
 from mutoscope.engines.skyreels_v3.sampling import Denoised, Working, predict, text_keys
@@ -26,17 +28,27 @@ from mutoscope.engines.skyreels_v3.sampling import Denoised, Working, predict, t
 from .golden import CHECKPOINT, networks, picture, tensors
 
 
-@pytest.mark.parametrize("large_bytes", [0, 2**40], ids=["frame by frame", "all of a plane at once"])
+@pytest.mark.parametrize("is_by_frame", [True, False], ids=["frame by frame", "a plane at once"])
 @torch.inference_mode()
-def test_streamed_frames_are_the_whole_clip_s_bytes(monkeypatch: pytest.MonkeyPatch, large_bytes: int) -> None:
-    monkeypatch.setattr("mutoscope.engines.skyreels_v3.decoding.LARGE_FRAME_BYTES", large_bytes)
+def test_streamed_frames_are_the_whole_clip_s_bytes(is_by_frame: bool) -> None:
     vae = networks("fast", "float32").vae
     latents = tensors("c05_1s_25f", "bfloat16")["latents"][-1]
     mean, scale = statistics_of(vae)
     whole = to_pixels(vae.decode(latents / scale + mean).sample)
-    parts = [to_pixels(frames) for frames in decode(vae, latents)]
+    decoder = partial(run, [*layers_of(vae.decoder)], is_by_frame=is_by_frame)
+    parts = [to_pixels(frames) for frames in decode(vae, latents, decoder)]
     assert [len(part) for part in parts] == [1, 4, 4, 4, 4, 4, 4]
     assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+@torch.inference_mode()
+def test_frames_of_a_size_that_has_other_kernels_one_by_one_are_the_whole_clip_s() -> None:
+    torch.manual_seed(0)
+    vae = AutoencoderKLWan(base_dim=16).eval()
+    latents = torch.randn((1, 16, 3, 30, 4))
+    mean, scale = statistics_of(vae)
+    whole = vae.decode(latents / scale + mean).sample
+    assert torch.equal(torch.cat([*decode(vae, latents)], dim=2), whole)
 
 
 @torch.inference_mode()

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from mutoscope.engines import Pixels
 from mutoscope.engines.skyreels_v3.conditioning import statistics_of
 
-LARGE_FRAME_BYTES = 2**25
-"""From this size on it pays to decode frame by frame. For small ones a CPU has slower kernels, which need more room."""
-
 Features = list[Any]
 """What each of the decoder's causal convolutions saw last, in their order: it looks back by these."""
+
+_LARGE_FRAME_BYTES = 2**26
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +41,31 @@ def decode(vae: Any, latents: Tensor, decoder: Callable[[Tensor, Features], Tens
     `latents` are the network's: (1, 16, frames, height / 8, width / 8). The features are a list of ours, so that
     nothing is left in the VAE when the generator is closed halfway. `decoder` is the VAE's own unless another is given.
     """
-    decoder = decoder or partial(run, [*layers_of(vae.decoder)])
     mean, scale = statistics_of(vae)
     latents = latents.to(vae.dtype)
     planes = vae.post_quant_conv(latents / scale.to(latents) + mean.to(latents))
     del latents
+    decoder = decoder or partial(run, [*layers_of(vae.decoder)], is_by_frame=has_large_frames(vae, planes))
     features: Features = [None] * sum(isinstance(module, WanCausalConv3d) for module in vae.decoder.modules())
     for index in range(planes.shape[2]):
         yield decoder(planes[:, :, index : index + 1], features).clamp(-1.0, 1.0)
 
 
-def run(layers: Sequence[Layer], hidden: Tensor, features: Features) -> Tensor:
+def has_large_frames(vae: Any, planes: Tensor) -> bool:
+    """Whether the frames of these latent planes are large where the decoder is done with all but its last layers.
+
+    Small ones must not be decoded one by one: PyTorch has other convolutions for the smallest inputs, which are slower
+    on a CPU, need more room, and round otherwise than those that the whole clip would get.
+    """
+    pixels = 64 * planes.shape[-2] * planes.shape[-1]
+    return bool(vae.config.base_dim * pixels * planes.element_size() >= _LARGE_FRAME_BYTES)
+
+
+def run(layers: Sequence[Layer], hidden: Tensor, features: Features, *, is_by_frame: bool) -> Tensor:
     """The frames of one latent plane (1, channels, frames, rows, columns), which leaves its features.
 
-    Past the last doubling of time each frame goes through all layers before the next one, if frames are large: to
-    causal layers that is the same, and it takes a quarter of the memory.
+    `is_by_frame`: past the last doubling of time each frame goes through all layers before the next one. To causal
+    layers that is the same, and it takes a quarter of the memory.
     """
     place = [0]
     past_time = [layer for layer in layers if layer.is_past_time]
@@ -64,9 +73,8 @@ def run(layers: Sequence[Layer], hidden: Tensor, features: Features) -> Tensor:
         hidden = layer.run(hidden, features, place)
     if not past_time:
         return hidden
-    is_large = hidden[:, :, 0].nbytes >= LARGE_FRAME_BYTES
     found = []
-    for frame in torch.split(hidden, 1 if is_large else hidden.shape[2], dim=2):
+    for frame in torch.split(hidden, 1 if is_by_frame else hidden.shape[2], dim=2):
         along = [*place]
         for layer in past_time:
             frame = layer.run(frame, features, along)

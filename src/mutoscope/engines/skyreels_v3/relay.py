@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mutoscope.engines.skyreels_v3.decoding import Features, layers_of, run
+from mutoscope.engines.skyreels_v3.decoding import Features, has_large_frames, layers_of, run
 
 
 class Relay:
@@ -26,6 +26,7 @@ class Relay:
     """
 
     def __init__(self, vae: Any, rank: int, size: int) -> None:
+        self._vae = vae
         layers = [*layers_of(vae.decoder)]
         stretches = share([layer.cost for layer in layers], min(size, len(layers)))
         # Ranks too many for the layers pass nothing on and get nothing.
@@ -41,7 +42,8 @@ class Relay:
         if not self._layers:
             return planes
         # Each rank's features are its own, so that their places may begin anywhere.
-        hidden = run(self._layers, planes if self._source is None else _receive(self._source, planes), features)
+        hidden = planes if self._source is None else _receive(self._source, planes)
+        hidden = run(self._layers, hidden, features, is_by_frame=has_large_frames(self._vae, planes))
         if self._target is None:
             return hidden
         self.settle()
