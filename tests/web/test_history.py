@@ -92,27 +92,27 @@ def test_ten_thousand_takes_scroll_like_ten(full: Installation, visit: Callable[
     expect(page.get_by_text("No take fits. Ask for less.")).to_be_visible()
 
 
-def test_up_to_four_takes_are_compared_in_step(
-    running: Installation, completed: dict[str, str], image: str, visit: Callable[..., Visit]
-) -> None:
-    shots = [
-        ("a cat, pan left", "1:1"),
-        ("a cat, pull out", "9:16"),
-        ("a cat at night", "16:9"),
-        ("a cat, roll", "16:9"),
-    ]
+def test_up_to_four_takes_are_compared_in_step(running: Installation, image: str, visit: Callable[..., Visit]) -> None:
+    shapes = {
+        "First, static": "1:1",
+        "Second, pan left": "16:9",
+        "Third, pull out": "9:16",
+        "Fourth": "16:9",
+        "Fifth": "1:1",
+    }
     made = [
-        running.submit(prompt=prompt, images=[image], aspect_ratio=shape, resolution="480p") for prompt, shape in shots
+        running.submit(prompt=prompt, images=[image], aspect_ratio=shape, resolution="480p")
+        for prompt, shape in shapes.items()
     ]
     for each in made:
-        running.wait(each["id"])
+        assert running.wait(each["id"])["status"] == "completed"
     here = visit(running, "/#/history", previews=False)
     page = here.page
     compare = page.get_by_role("toolbar").get_by_role("button", name="Compare")
-    for name in ("a cat, slow push in", *(prompt for prompt, _ in shots)):
-        page.get_by_role("checkbox", name=f"Choose: {name}").first.check(force=True)
+    for prompt in shapes:
+        page.get_by_role("checkbox", name=f"Choose: {prompt}").check(force=True)
     expect(compare).to_be_disabled()  # five are too many
-    page.get_by_role("checkbox", name="Choose: a cat, roll").first.uncheck(force=True)
+    page.get_by_role("checkbox", name="Choose: Fifth").uncheck(force=True)
     compare.click()
     here.wait_for_state("compare")
     videos = page.locator("video")

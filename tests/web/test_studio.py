@@ -11,7 +11,7 @@ import av
 import httpx
 import pytest
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.installation import EXAMPLES, Installation
 from tests.web.conftest import RENDER_MS, Visit
@@ -77,6 +77,25 @@ def test_a_newcomer_drops_types_sees_runs_and_downloads(
     download.value.save_as(tmp_path / "video.mp4")
     with av.open(str(tmp_path / "video.mp4")) as video:
         assert (video.streams.video[0].width, video.streams.video[0].frames) == (1280, 121)
+
+
+def test_on_a_telephone_a_run_brings_the_stage_into_view_once(
+    running: Installation, visit: Callable[..., Visit]
+) -> None:
+    here = visit(running, previews=False, size=(390, 844), calm=True)
+    page = here.page
+    here.choose(EXAMPLES / "coffee.jpg")
+    here.prompt.fill("a cup, static camera")
+
+    held: list[Route] = []
+    page.route("**/reference-to-video", lambda route: held.append(route))
+    here.run()
+    here.wait_for_state("running")
+    expect(here.stage).to_be_in_viewport(ratio=0.5)
+    page.evaluate("scrollTo(0, 0)")  # somebody reads the form again before the server has answered
+    held[0].continue_()
+    here.wait_for_state("done")
+    assert page.evaluate("scrollY") == 0
 
 
 def test_a_video_is_stepped_slowed_and_looped_by_hand_and_keys(running: Installation, completed: dict, visit) -> None:  # type: ignore[type-arg, no-untyped-def]

@@ -20,6 +20,8 @@ export function Stage() {
   const shape = shown[0]?.input?.aspect_ratio ?? form.shape.value;
   const state = !ids.length ? sketchState() : shown.length > 1 ? "compare" : stateOf(shown[0]);
 
+  // Of a take that is accepted the id changes, and nothing else: whoever has scrolled on meanwhile stays there.
+  const picked = ids.map((id) => get(id)?.startedAs ?? id).join();
   useEffect(() => {
     // Where the stage is not beside the form, it is brought into view when something starts or is picked.
     if (ids.length && matchMedia("(max-width: 899px)").matches) {
@@ -28,7 +30,7 @@ export function Stage() {
         behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth",
       });
     }
-  }, [ids.join()]);
+  }, [picked]);
 
   useEffect(() => {
     const [take] = shown;

@@ -49,7 +49,7 @@ export async function start(model, inputs, prepare, pairedWith = "") {
     put({ ...local, stage: "Starting", input: { ...inputs, images } });
     const found = await api.submit(model, { ...inputs, images }, once);
     batch(() => {
-      put(found);
+      put({ ...found, startedAs: local.id });
       if (pairedWith) setPair(found.id, pairedWith);
       supplant(local.id, found.id);
     });
